@@ -125,9 +125,7 @@ class NeevError(Exception):
 
     def body(self) -> dict[str, dict[str, str | None]]:
         """Return OpenAI's error object, ready to be encoded."""
-        return {
-            "error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        }
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
     def encode(self) -> bytes:
         """Return `body()` as JSON."""
@@ -183,7 +181,8 @@ class ConfigError(Exception):
 _MAX_MESSAGE: Final = 600  # characters of an upstream text that we pass on
 _SECRET: Final = re.compile(r"\b(?:sk|pat)-[A-Za-z0-9._\-*]{3,}|(?i:bearer)\s+[A-Za-z0-9._~+/=\-*]{8,}")
 _CONTEXT: Final = re.compile(
-    r"context[_ ](?:length|window)|maximum context|prompt is too long|too many tokens|exceeds? the (?:model'?s )?context",
+    r"context[_ ](?:length|window)|maximum context|prompt is too long|too many tokens"
+    r"|exceeds? the (?:model'?s )?context",
     re.IGNORECASE,
 )
 _UNKNOWN_MODEL: Final = re.compile(
@@ -248,7 +247,10 @@ def _read_body(body: bytes) -> _Said:
     inner = decoded.get("error")
     fields: dict[str, Any] = {**decoded, **inner} if isinstance(inner, dict) else decoded
     message = (
-        _text(fields.get("message")) or _text(inner) or _text(fields.get("details")) or _text(fields.get("detail"))
+        _text(fields.get("message"))
+        or _text(inner)
+        or _text(fields.get("details"))
+        or _text(fields.get("detail"))
     )
     code = _text(fields.get("code")) or _text(fields.get("reason_code"))
     param = _text(fields.get("param"))

@@ -1,0 +1,83 @@
+# Everything is installed into .venv from hash-locked files; nothing else on the machine is touched.
+# `make` alone lists the targets.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
+VENV := .venv
+CLIENTS := .venv-clients
+BIN := $(VENV)/bin
+PIP_INSTALL := -m pip install --disable-pip-version-check --no-deps --progress-bar on
+# Tests run in as many processes as there are cores, a file never in two of them.
+JOBS ?= auto
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(VENV)/.runtime ## Serve NeevAI on http://127.0.0.1:4000 (offline unless NEEV_API_KEY is set); ARGS="--port 4001"
+	@exec $(BIN)/neev-gateway serve $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.dev $(CLIENTS)/.installed ## Run the tests; needs Python packages only
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not system" $(ARGS)
+
+.PHONY: test-system
+test-system: $(VENV)/.dev $(CLIENTS)/.installed ## Run the tests that need Debian packages (installs them; root or sudo)
+	sh tests/system/install.sh
+	$(BIN)/python -m pytest -m system $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.dev ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/.dev ## Put the sources into form
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+.PHONY: install
+install: $(VENV)/.runtime ## Install what `make run` needs into .venv
+
+.PHONY: lock
+lock: $(VENV)/.dev ## Resolve requirements/*.in anew; releases younger than LOCK_AGE days are left out
+	BIN=$(BIN) sh requirements/lock.sh
+
+.PHONY: clean
+clean: ## Remove environments, caches and everything that `make run` keeps
+	rm -rf $(VENV) $(CLIENTS) .neev .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+# The environments. A stamp file is newer than what was installed from.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "error: Python 3.11 or newer is needed; '$(PYTHON)' is not. Name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "error: this Python cannot make environments. On Debian: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing the runtime (about 150 packages, a minute or two the first time) ..."
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements.lock || $(INSTALL_FAILED)
+	@$(BIN)/python $(PIP_INSTALL) --no-build-isolation --no-index --editable . || $(INSTALL_FAILED)
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	@echo "Installing the test and lint tools ..."
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements-dev.lock || $(INSTALL_FAILED)
+	@touch $@
+
+# The official clients: openai 3 and LiteLLM's openai 2 cannot share an environment.
+$(CLIENTS)/.installed: requirements-clients.lock | $(BIN)/python
+	@echo "Installing the official clients ..."
+	@test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python $(PIP_INSTALL) --require-hashes -r requirements-clients.lock || $(INSTALL_FAILED)
+	@touch $@
+
+INSTALL_FAILED = { echo "error: the install did not finish. Is the package index reachable, the disk full? Then run make again: it goes on." >&2; exit 1; }

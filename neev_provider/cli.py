@@ -1,0 +1,124 @@
+"""`neev-gateway`: the command line. Reads words, calls the rest, prints; decides nothing.
+
+Each command imports what it needs when it runs, so that `--help` and the small ones answer at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Final, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from neev_provider import Catalog, __version__
+from neev_provider.emulator.command import emulator
+from neev_provider.errors import ConfigError, NeevError
+
+__all__ = ["app", "main"]
+
+app: Final = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="NeevAI's Model Routing API for a whole team.",
+)
+models_app: Final = typer.Typer(no_args_is_help=True, help="The model catalog.")
+app.add_typer(models_app, name="models")
+app.command()(emulator)
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The proxy configuration.")]
+DEFAULT_CONFIG: Final = Path("proxy_config.yaml")
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback form
+    if wanted:
+        typer.echo(f"neev-gateway {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[  # noqa: ARG001 - its callback answers
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    config: ConfigPath = DEFAULT_CONFIG,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 4000,
+    upstream: Annotated[
+        str | None,
+        typer.Option(help="`emulator` or a base URL. [default: the emulator unless NEEV_API_KEY is set]"),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="The emulator's engine: local (a real small model) or echo.")] = "local",
+    state: Annotated[Path, typer.Option(help="Directory for the generated key, logs and run files.")] = Path(".neev"),
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of all parts.")] = False,
+) -> None:
+    """Serve the API: starts everything that the configuration needs, until Ctrl-C."""
+    from neev_provider.gateway.serve import ServeOptions, serve as run  # noqa: PLC0415
+
+    options = ServeOptions(config, host, port, upstream, engine, state, verbose)
+    asyncio.run(run(options, os.environ, Console()))
+
+
+@models_app.command("list")
+def list_models(
+    live: Annotated[bool, typer.Option("--live", help="Ask the upstream's own list too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the catalog: ids, owners, context windows, prices."""
+    from neev_provider import models_command  # noqa: PLC0415
+
+    catalog = asyncio.run(models_command.live_catalog(os.environ)) if live else Catalog.load()
+    if as_json:
+        typer.echo(models_command.as_json(catalog))
+    else:
+        Console().print(models_command.as_table(catalog))
+
+
+@models_app.command("sync-config")
+def sync_config(
+    config: ConfigPath = DEFAULT_CONFIG,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the file is stale.")] = False,
+    base_url: Annotated[
+        str | None, typer.Option(help="Upstream for the speech models. [default: the vendor's]")
+    ] = None,
+) -> None:
+    """Write the models of the catalog into the generated part of the proxy configuration."""
+    from neev_provider import models_command  # noqa: PLC0415
+
+    difference = models_command.sync_config(config, base_url, check=check)
+    if not difference:
+        typer.echo(f"{config} is up to date.")
+    elif check:
+        typer.echo(difference, nl=False)
+        _fail(f"{config} is stale. Run: neev-gateway models sync-config --config {config}", code=1)
+    else:
+        typer.echo(difference, nl=False)
+        typer.echo(f"{config} written.")
+
+
+def main() -> None:
+    """Run the command; a wrong setting is one line on stderr and exit code 2, never a traceback."""
+    try:
+        app()
+    except ConfigError as error:
+        _fail(str(error), code=2)
+    except NeevError as error:
+        _fail(error.message, code=1)
+
+
+def _fail(message: str, *, code: int) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] ", end="")
+    typer.echo(message, err=True)
+    sys.exit(code)

@@ -1,0 +1,232 @@
+"""Reads `proxy_config.yaml` once and says what is wrong with it, in one line that names file, place and remedy.
+
+The file is LiteLLM's own; this module checks what the two doors rely on and leaves the rest to LiteLLM.
+Responsible for reading and checking; `config_sync.py` writes the generated part. Called by the command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+import yaml
+from typing_extensions import override
+
+from neev_provider.catalog import Catalog, parse_entries, yaml_place
+from neev_provider.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["ConfiguredDeployment", "ProxyConfig", "load_config", "read_document"]
+
+_PREFIX: Final = "neev/"
+_REFERENCE: Final = "os.environ/"
+_Seconds = Annotated[float, msgspec.Meta(gt=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _LiteLLMParams(msgspec.Struct):
+    model: Annotated[str, msgspec.Meta(min_length=1)]
+    api_base: str | None = None
+    api_key: str | None = None
+    weight: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    order: int | None = None
+    timeout: _Seconds | None = None
+
+
+class _Entry(msgspec.Struct):
+    model_name: Annotated[str, msgspec.Meta(min_length=1)]
+    litellm_params: _LiteLLMParams
+    model_info: dict[str, Any] | None = None
+
+
+class _RouterSettings(msgspec.Struct):
+    num_retries: _Count | None = None
+    timeout: _Seconds | None = None
+    allowed_fails: _Count | None = None
+    cooldown_time: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    fallbacks: list[dict[str, list[Any]]] | None = None
+    context_window_fallbacks: list[dict[str, list[Any]]] | None = None
+    model_group_alias: dict[str, Any] | None = None
+
+
+class _Neev(msgspec.Struct, forbid_unknown_fields=True):
+    """Our own section; LiteLLM ignores it."""
+
+    models: list[Any] = []
+
+
+class _Document(msgspec.Struct):
+    model_list: Annotated[list[_Entry], msgspec.Meta(min_length=1)]
+    litellm_settings: dict[str, Any] | None = None
+    router_settings: _RouterSettings | None = None
+    general_settings: dict[str, Any] | None = None
+    environment_variables: dict[str, Any] | None = None
+    neev: _Neev | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredDeployment:
+    """One entry of `model_list`.
+
+    Attributes:
+        model_name: the public name (model group) that clients ask for.
+        model: LiteLLM's model string, with its provider prefix.
+        neev_id: NeevAI's id if the adapter serves it, else None.
+    """
+
+    model_name: str
+    model: str
+    neev_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyConfig:
+    """A checked configuration.
+
+    Attributes:
+        path: the file it was read from.
+        document: what YAML gave, unchanged.
+        catalog: the package's catalog with the file's own `neev.models`.
+        deployments: `model_list`, in its order.
+    """
+
+    path: Path
+    document: dict[str, Any]
+    catalog: Catalog
+    deployments: tuple[ConfiguredDeployment, ...]
+
+
+def load_config(path: Path | str, environ: Mapping[str, str]) -> ProxyConfig:
+    """Read and check a configuration file.
+
+    Args:
+        path: the file.
+        environ: what `os.environ/NAME` references are looked up in.
+
+    Raises:
+        ConfigError: it cannot be read or is wrong.
+    """
+    path = Path(path)
+    document = read_document(path)
+    source = str(path)
+    try:
+        checked = msgspec.convert(document, _Document)
+    except msgspec.ValidationError as error:
+        raise _wrong(source, error) from None
+    catalog = Catalog.load()
+    if checked.neev is not None:
+        catalog = catalog.extended(parse_entries(checked.neev.models, source, "neev.models", created=0))
+    deployments = tuple(
+        _deployment(entry, catalog, source, f"model_list[{index}].litellm_params.model")
+        for index, entry in enumerate(checked.model_list)
+    )
+    _check_fallbacks(checked, {deployment.model_name for deployment in deployments}, source)
+    for place, name in _references(document):
+        if not environ.get(name):
+            raise ConfigError(
+                source, place, f"refers to {name}, which is not set", f"Set it: export {name}=..."
+            )
+    return ProxyConfig(path, document, catalog, deployments)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key that stands twice in a mapping is an error: the first would be lost silently."""
+
+    @override
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key '{key.value}' stands twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return what a configuration file holds, unchecked but for YAML and being a mapping.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    source = str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            source,
+            "",
+            "does not exist",
+            "Name a file with --config, or make one: neev-gateway models sync-config.",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(source, "", f"cannot be read ({reason})", "Name a readable file.") from None
+    try:
+        document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a subclass of SafeLoader
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise ConfigError(
+            source, yaml_place(error), f"is not valid YAML: {problem}", "Correct that line."
+        ) from None
+    if not isinstance(document, dict):
+        raise ConfigError(source, "", "must be a mapping with a model_list", "See proxy_config.yaml.")
+    return document
+
+
+def _wrong(source: str, error: msgspec.ValidationError) -> ConfigError:
+    """Turn msgspec's sentence, "Expected `int`, got `str` - at `$.a.b`", into place and problem."""
+    problem, _, place = str(error).partition(" - at `$")
+    place = place.rstrip("`").lstrip(".").replace("[...]", "")
+    return ConfigError(source, place, problem.replace("`", ""), "See docs/configuration.md.")
+
+
+def _deployment(entry: _Entry, catalog: Catalog, source: str, place: str) -> ConfiguredDeployment:
+    model = entry.litellm_params.model
+    neev_id = model.removeprefix(_PREFIX) if model.startswith(_PREFIX) else None
+    if neev_id is not None and neev_id != "*" and neev_id not in catalog:
+        near = catalog.nearest(neev_id)
+        hint = f"Did you mean {_PREFIX}{near}? " if near else ""
+        raise ConfigError(
+            source, place, f"'{neev_id}' is not in the catalog", f"{hint}A new model goes under neev.models."
+        )
+    return ConfiguredDeployment(entry.model_name, model, neev_id)
+
+
+def _check_fallbacks(checked: _Document, names: set[str], source: str) -> None:
+    """Refuse fallbacks that name no model group: LiteLLM would find out at the first failure only."""
+    router = checked.router_settings
+    if router is None:
+        return
+    known = names | set(router.model_group_alias or ()) | {"*"}
+    if any("*" in name for name in names):
+        return
+    for setting in ("fallbacks", "context_window_fallbacks"):
+        for index, rule in enumerate(getattr(router, setting) or ()):
+            for name, targets in rule.items():
+                for wrong in [n for n in (name, *targets) if isinstance(n, str) and n not in known]:
+                    raise ConfigError(
+                        source,
+                        f"router_settings.{setting}[{index}]",
+                        f"'{wrong}' is not a model_name",
+                        "Name one of the model_list.",
+                    )
+
+
+def _references(value: object, place: str = "") -> Iterator[tuple[str, str]]:
+    """Yield place and variable of every `os.environ/NAME` in a document."""
+    if isinstance(value, str):
+        if value.startswith(_REFERENCE):
+            yield place, value.removeprefix(_REFERENCE)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _references(item, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _references(item, f"{place}[{index}]")

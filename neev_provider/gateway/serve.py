@@ -1,0 +1,272 @@
+"""The composition root: what `neev-gateway serve` starts, in which order, with which settings.
+
+Starts the emulator (unless there is an upstream) and the LiteLLM proxy, waits until both serve, and says how to
+call them. Everything else is decided elsewhere: processes in `supervisor.py`, the configuration's meaning in
+`config.py`. Called by the command line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import yaml
+from rich.console import Console
+
+from neev_provider import settings
+from neev_provider.config import load_config
+from neev_provider.errors import ConfigError
+from neev_provider.gateway.supervisor import ChildSpec, Supervisor
+from neev_provider.upstream import normalise_base_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from neev_provider.config import ProxyConfig
+
+__all__ = ["EMULATOR", "ServeOptions", "serve"]
+
+EMULATOR: Final = "emulator"
+_EMULATOR_KEY: Final = "sk-nc-emulator"  # the emulator takes any key of this form
+MASTER_KEY_VARIABLE: Final = "LITELLM_MASTER_KEY"
+
+# Nothing but the upstream is ever contacted: LiteLLM reads its own copies of what it would download.
+_OFFLINE: Final[Mapping[str, str]] = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
+    "LITELLM_LOCAL_AUTOROUTER_PRESETS": "True",
+    "LITELLM_LOCAL_BLOG_POSTS": "True",
+    "LITELLM_LOCAL_POLICY_TEMPLATES": "True",
+    "LITELLM_TELEMETRY": "False",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+    "OTEL_SDK_DISABLED": "true",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What the command line says.
+
+    Attributes:
+        config: the configuration file.
+        host: address that LiteLLM listens on.
+        port: its port.
+        upstream: "emulator", a base URL, or None: the emulator unless a NeevAI key is set.
+        engine: the emulator's engine.
+        state: directory for the generated key, logs and rendered configuration.
+        verbose: pass the children's output through instead of logging it to files.
+    """
+
+    config: Path
+    host: str = "127.0.0.1"
+    port: int = 4000
+    upstream: str | None = None
+    engine: str = "local"
+    state: Path = Path(".neev")
+    verbose: bool = False
+
+
+async def serve(options: ServeOptions, environ: Mapping[str, str], console: Console) -> None:
+    """Start everything, then run until SIGINT or SIGTERM.
+
+    Raises:
+        ConfigError: a setting is wrong or a part did not start; everything started is stopped first.
+    """
+    stop = _stop_on_signals()
+    environ, uses_emulator = _environment(options, environ)
+    config = load_config(options.config, environ)
+    _require_free(options.host, options.port)
+    async with Supervisor() as supervisor:
+        starting = asyncio.create_task(_start(supervisor, options, config, environ, uses_emulator, console))
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                await starting
+                await stopped
+            console.print("Stopping ...")
+        finally:
+            starting.cancel()
+            stopped.cancel()
+            await asyncio.gather(starting, stopped, return_exceptions=True)
+    console.print("Stopped.")
+
+
+async def _start(  # noqa: PLR0917 - one call site
+    supervisor: Supervisor,
+    options: ServeOptions,
+    config: ProxyConfig,
+    environ: dict[str, str],
+    uses_emulator: bool,
+    console: Console,
+) -> None:
+    if uses_emulator:
+        with console.status(f"Starting the emulator (engine {options.engine}) ..."):
+            address = await _start_emulator(supervisor, options, environ)
+        console.print(f"[green]✓[/] emulator    {address} (engine {options.engine})")
+        environ[settings.BASE_URL_VARIABLE] = address + "/v1"
+    base_url = normalise_base_url(settings.base_url(environ))
+    environ[settings.BASE_URL_VARIABLE] = base_url
+    if not uses_emulator:
+        console.print(f"[green]✓[/] upstream    {base_url}")
+    with console.status("Starting LiteLLM (5 to 15 s) ..."):
+        await _start_litellm(supervisor, options, _render(config, base_url, options.state), environ)
+    address = f"http://{options.host}:{options.port}"
+    console.print(f"[green]✓[/] LiteLLM     {address}")
+    console.print(welcome(address + "/v1", environ[MASTER_KEY_VARIABLE], config), highlight=False, markup=False)
+
+
+async def _start_emulator(supervisor: Supervisor, options: ServeOptions, environ: Mapping[str, str]) -> str:
+    port = _free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "neev_provider", "emulator", "--host", "127.0.0.1"]
+    await supervisor.start(
+        ChildSpec(
+            name="emulator",
+            command=[*command, "--port", str(port), "--engine", options.engine],
+            environ=environ,
+            log=_log_file(options, "emulator"),
+            ready=lambda: _answers(address + "/v1/models", {"authorization": f"Bearer {_EMULATOR_KEY}"}),
+        )
+    )
+    return address
+
+
+async def _start_litellm(
+    supervisor: Supervisor, options: ServeOptions, config: Path, environ: Mapping[str, str]
+) -> None:
+    command = [sys.executable, "-c", "import sys; from litellm import run_server; sys.exit(run_server())"]
+    await supervisor.start(
+        ChildSpec(
+            name="litellm",
+            command=[*command, "--config", str(config), "--host", options.host, "--port", str(options.port)],
+            environ=environ,
+            log=_log_file(options, "litellm"),
+            ready=lambda: _answers(f"http://{options.host}:{options.port}/health/liveliness", {}),
+        )
+    )
+
+
+def _environment(options: ServeOptions, environ: Mapping[str, str]) -> tuple[dict[str, str], bool]:
+    """Return the children's environment, and whether the emulator stands in for NeevAI."""
+    merged = {**_OFFLINE, **environ}
+    key = settings.api_key(environ)
+    uses_emulator = options.upstream == EMULATOR or (options.upstream is None and key is None)
+    if uses_emulator:
+        key = _EMULATOR_KEY
+    elif options.upstream is not None:
+        merged[settings.BASE_URL_VARIABLE] = options.upstream
+    if key is None:
+        raise ConfigError.missing_variable(
+            settings.API_KEY_VARIABLES[0], "Set it to a NeevAI 'Model API' key, or use --upstream emulator."
+        )
+    merged[settings.API_KEY_VARIABLES[0]] = key
+    if not merged.get(MASTER_KEY_VARIABLE):
+        merged[MASTER_KEY_VARIABLE] = _own_master_key(options.state)
+    return merged, uses_emulator
+
+
+def _own_master_key(state: Path) -> str:
+    """Return the master key kept in the state directory; made on the first start."""
+    path = state / "master_key"
+    try:
+        if path.exists():
+            return path.read_text(encoding="ascii").strip()
+        state.mkdir(parents=True, exist_ok=True)
+        key = "sk-" + secrets.token_urlsafe(32)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(key + "\n")
+    except OSError as error:
+        raise ConfigError(
+            str(path), "", f"cannot be used ({error.strerror})", f"Set {MASTER_KEY_VARIABLE}, or another --state."
+        ) from None
+    return key
+
+
+def _render(config: ProxyConfig, base_url: str, state: Path) -> Path:
+    """Write the configuration that LiteLLM reads: speech follows the upstream in use.
+
+    Chat does so by itself (the adapter reads the environment); speech goes through LiteLLM's OpenAI client, whose
+    host stands in the file.
+    """
+    path = state / "run" / "proxy_config.yaml"
+    document: dict[str, Any] = dict(config.document)
+    document["model_list"] = [_with_base(entry, base_url) for entry in document["model_list"]]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def _with_base(entry: dict[str, Any], base_url: str) -> dict[str, Any]:
+    params = entry["litellm_params"]
+    if params.get("api_base") != settings.DEFAULT_BASE_URL:
+        return entry
+    return {**entry, "litellm_params": {**params, "api_base": base_url}}
+
+
+def welcome(base_url: str, key: str, config: ProxyConfig) -> str:
+    """Return what to do next, ready to paste."""
+    model = next((d.model_name for d in config.deployments if d.neev_id), config.deployments[0].model_name)
+    return f"""
+Base URL  {base_url}
+API key   {key}
+
+curl {base_url}/chat/completions \\
+  -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\
+  -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Say hello."}}]}}'
+
+from openai import OpenAI
+client = OpenAI(base_url="{base_url}", api_key="{key}")
+print(client.chat.completions.create(
+    model="{model}", messages=[{{"role": "user", "content": "Say hello."}}]
+).choices[0].message.content)
+
+Ctrl-C stops everything."""
+
+
+def _log_file(options: ServeOptions, name: str) -> Path | None:
+    return None if options.verbose else options.state / "log" / f"{name}.log"
+
+
+async def _answers(url: str, headers: Mapping[str, str]) -> bool:
+    timeout = aiohttp.ClientTimeout(total=2)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, headers=headers) as response:
+            return response.status == 200  # noqa: PLR2004
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return False
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _require_free(host: str, port: int) -> None:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family):
+            pass
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            "--port", f"{host}:{port}", f"cannot be listened on ({reason})", "Choose another with --port."
+        ) from None
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,189 @@
+"""Child processes: started in order, waited for until ready, watched, stopped together.
+
+Responsible for processes alone; what they are and what they serve is `serve.py`'s. Children run in sessions of
+their own, so that Ctrl-C reaches the supervisor only, and die with it even if it is killed (Linux).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Final
+
+from neev_provider.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["Child", "ChildSpec", "Supervisor"]
+
+_log = logging.getLogger(__name__)
+
+STOP_SECONDS: Final = 10.0  # between SIGTERM and SIGKILL
+_TAIL_LINES: Final = 15  # of a log that is shown when a child fails
+_BACKOFF_SECONDS: Final = (0.5, 1, 2, 4, 8, 15, 30)
+_STABLE_SECONDS: Final = 60.0  # a child that ran so long starts its back-off anew
+_PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """What to run.
+
+    Attributes:
+        name: for messages and the log file's name.
+        command: program and arguments.
+        environ: its whole environment.
+        log: file that its output is appended to; None passes it through.
+        ready: returns True once it serves; polled.
+        ready_seconds: how long it may take.
+    """
+
+    name: str
+    command: Sequence[str]
+    environ: Mapping[str, str] = field(repr=False)
+    log: Path | None
+    ready: Callable[[], Awaitable[bool]]
+    ready_seconds: float = 120.0
+
+
+class Child:
+    """One running process of a `ChildSpec`."""
+
+    def __init__(self, spec: ChildSpec, process: asyncio.subprocess.Process) -> None:
+        self.spec: Final = spec
+        self.process: Final = process
+        self.started_at: Final = time.monotonic()
+
+    @classmethod
+    async def start(cls, spec: ChildSpec) -> Child:
+        """Start the process; does not wait until it is ready."""
+        output: IO[bytes] | None = None
+        if spec.log is not None:
+            spec.log.parent.mkdir(parents=True, exist_ok=True)
+            output = spec.log.open("ab")
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *spec.command,
+                env=dict(spec.environ),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=asyncio.subprocess.STDOUT if output else None,
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+        finally:
+            if output is not None:
+                output.close()
+        return cls(spec, process)
+
+    async def until_ready(self) -> None:
+        """Wait until the child serves.
+
+        Raises:
+            ConfigError: it ended, or took too long; tells what it said last.
+        """
+        deadline = self.started_at + self.spec.ready_seconds
+        exited = asyncio.ensure_future(self.process.wait())
+        try:
+            while not await self.spec.ready():
+                await asyncio.wait({exited}, timeout=0.1)
+                if exited.done():
+                    raise self._failure(f"ended with exit code {exited.result()} while starting")
+                if time.monotonic() > deadline:
+                    raise self._failure(f"was not ready after {self.spec.ready_seconds:.0f} s")
+        finally:
+            exited.cancel()
+
+    async def stop(self) -> None:
+        """End the process and what it started: SIGTERM, then SIGKILL after `STOP_SECONDS`."""
+        if self.process.returncode is None:
+            self._signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+            except TimeoutError:
+                _log.warning("%s did not stop within %.0f s and is killed", self.spec.name, STOP_SECONDS)
+        # Also after a clean exit: a server's own children may have outlived it.
+        self._signal(signal.SIGKILL)
+        await self.process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+    def _failure(self, problem: str) -> ConfigError:
+        remedy = "See its output above."
+        if self.spec.log is not None:
+            tail = _tail(self.spec.log)
+            remedy = f"Its log {self.spec.log} ends with:\n{tail}" if tail else f"Its log {self.spec.log} is empty."
+        return ConfigError(self.spec.name, "", problem, remedy)
+
+
+class Supervisor:
+    """Keeps children running until it is told to stop.
+
+    Use as an asynchronous context manager: leaving it stops every child, the last started first.
+    """
+
+    def __init__(self) -> None:
+        self._children: list[Child] = []
+        self._watchers: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    async def __aenter__(self) -> Supervisor:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stopping = True
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        for child in reversed(self._children):
+            await child.stop()
+
+    async def start(self, spec: ChildSpec) -> None:
+        """Start a child, wait until it serves, and keep it running from then on.
+
+        Raises:
+            ConfigError: it did not become ready.
+        """
+        child = await Child.start(spec)
+        self._children.append(child)
+        await child.until_ready()
+        watcher = asyncio.create_task(self._watch(child), name=f"watch {spec.name}")
+        self._watchers.add(watcher)
+
+    async def _watch(self, child: Child) -> None:
+        """Start a child anew whenever it ends, with growing pauses while it keeps ending."""
+        failures = 0
+        while not self._stopping:
+            code = await child.process.wait()
+            if time.monotonic() - child.started_at > _STABLE_SECONDS:
+                failures = 0
+            pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
+            failures += 1
+            _log.error("%s ended with exit code %s; starting it again in %s s", child.spec.name, code, pause)
+            await child.stop()
+            await asyncio.sleep(pause)
+            successor = await Child.start(child.spec)
+            self._children[self._children.index(child)] = successor
+            child = successor
+
+
+def _tail(path: Path) -> str:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return "".join(deque(file, _TAIL_LINES)).rstrip()
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to end this child when the supervisor dies, however it dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

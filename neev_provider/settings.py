@@ -1,0 +1,28 @@
+"""What the environment says about the upstream: whose key, which host.
+
+The one place that knows the variables' names and their order. Called by the adapter and the composition root.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["API_KEY_VARIABLES", "BASE_URL_VARIABLE", "DEFAULT_BASE_URL", "api_key", "base_url"]
+
+# Vendor code uses all three names (NEEV_API.md, "Hosts and auth").
+API_KEY_VARIABLES: Final = ("NEEV_API_KEY", "NEEV_MODEL_API_KEY", "NEEV_INFERENCE_API_KEY")
+BASE_URL_VARIABLE: Final = "NEEV_BASE_URL"
+DEFAULT_BASE_URL: Final = "https://inference.ai.neevcloud.com/v1"
+
+
+def api_key(environ: Mapping[str, str]) -> str | None:
+    """Return the first key set in `environ`, or None; an empty variable counts as unset."""
+    return next((value for name in API_KEY_VARIABLES if (value := environ.get(name, "").strip())), None)
+
+
+def base_url(environ: Mapping[str, str]) -> str:
+    """Return the upstream's OpenAI base URL: `NEEV_BASE_URL`, else the vendor's."""
+    return environ.get(BASE_URL_VARIABLE, "").strip() or DEFAULT_BASE_URL

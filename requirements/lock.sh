@@ -1,0 +1,15 @@
+#!/bin/sh
+# Resolves requirements/*.in into the hash-locked files at the top. No index addresses are written.
+# A release younger than LOCK_AGE days (default 3) is left out: compromised releases are mostly found within days.
+set -eu
+cd "$(dirname "$0")/.."
+newest=$(date -u -d "-${LOCK_AGE:-3} days" +%Y-%m-%d)
+compile() {
+  "${BIN:-.venv/bin}/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-emit-index-url --no-header --exclude-newer "$newest" "$@"
+}
+compile --no-emit-package neev-provider --overrides requirements/overrides.txt \
+  requirements/runtime.in --output-file requirements.lock "$@"
+compile --no-emit-package neev-provider --overrides requirements/overrides.txt \
+  --constraints requirements.lock requirements/dev.in --output-file requirements-dev.lock "$@"
+compile requirements/clients.in --output-file requirements-clients.lock "$@"

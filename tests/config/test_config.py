@@ -1,0 +1,113 @@
+"""Reading and checking `proxy_config.yaml`: each fault is one line with file, place and remedy."""
+
+from __future__ import annotations
+
+import pytest
+
+from neev_provider.config import load_config
+from neev_provider.errors import ConfigError
+
+ENVIRON = {"NEEV_API_KEY": "sk-nc-x", "LITELLM_MASTER_KEY": "sk-x"}
+MINIMAL = "model_list: [{model_name: a, litellm_params: {model: neev/gpt-oss-120b}}]\n"
+
+
+def load(tmp_path, text, environ=ENVIRON):
+    file = tmp_path / "proxy_config.yaml"
+    file.write_text(text)
+    return load_config(file, environ)
+
+
+def fault(tmp_path, text, environ=ENVIRON) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, environ)
+    message = str(caught.value)
+    assert "\n" not in message
+    source = str(tmp_path / "proxy_config.yaml")
+    assert message.startswith(source)
+    return message.removeprefix(source + ": ")
+
+
+def test_the_shipped_configuration_is_right():
+    config = load_config("proxy_config.yaml", ENVIRON)
+    assert [d.neev_id for d in config.deployments if d.neev_id][:2] == ["minimax-m3", "minimax-m2.7"]
+    assert [d.model for d in config.deployments if d.neev_id is None] == ["openai/tts-1"]
+
+
+def test_models_of_other_providers_are_left_to_litellm(tmp_path):
+    config = load(tmp_path, "model_list: [{model_name: a, litellm_params: {model: anthropic/whatever}}]")
+    assert config.deployments[0].neev_id is None
+
+
+def test_own_models_extend_the_catalog(tmp_path):
+    text = (
+        "model_list: [{model_name: a, litellm_params: {model: neev/mine}}]\n"
+        "neev: {models: [{id: mine, price: {input: 0.1, output: 0.2}}]}"
+    )
+    assert load(tmp_path, text).catalog.get("mine").price.prompt_nanos == 100
+
+
+def test_a_wildcard_needs_no_catalog_entry(tmp_path):
+    assert load(tmp_path, "model_list: [{model_name: 'neev/*', litellm_params: {model: neev/*}}]")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model_list: [", "line 1, column 14: is not valid YAML"),
+        ("a: 1\n\tb: 2", "line 2, column 1: is not valid YAML"),
+        ("", "must be a mapping with a model_list"),
+        ("- a", "must be a mapping with a model_list"),
+        ("general_settings: {}", "Object missing required field model_list"),
+        ("model_list: []", "model_list: Expected array of length >= 1"),
+        ("model_list: {}", "model_list: Expected array, got object"),
+        ("model_list: [a]", "model_list[0]: Expected object, got str"),
+        ("model_list: [{litellm_params: {model: x}}]", "model_list[0]: Object missing required field model_name"),
+        ("model_list: [{model_name: a}]", "model_list[0]: Object missing required field litellm_params"),
+        ("model_list: [{model_name: a, litellm_params: {}}]", "model_list[0].litellm_params: Object missing"),
+        (MINIMAL + "router_settings: {num_retries: two}", "router_settings.num_retries: Expected int"),
+        (MINIMAL + "router_settings: {num_retries: -1}", "router_settings.num_retries: Expected int >= 0"),
+        (MINIMAL + "router_settings: {timeout: 0}", "router_settings.timeout: Expected float > 0"),
+        (MINIMAL + "router_settings: {fallbacks: {a: b}}", "router_settings.fallbacks: Expected array"),
+        (MINIMAL + "router_settings: {fallbacks: [{a: [nope]}]}", "'nope' is not a model_name"),
+        (MINIMAL + "neev: {modles: []}", "neev: Object contains unknown field modles"),
+        (MINIMAL + "neev: {models: [{id: ''}]}", "neev.models[0].id"),
+        (MINIMAL + "general_settings: []", "general_settings: Expected object"),
+        (MINIMAL + "model_list: []", "the key 'model_list' stands twice"),
+    ],
+)
+def test_a_fault_names_its_place_and_rule(tmp_path, text, expected):
+    assert expected in fault(tmp_path, text)
+
+
+def test_the_second_entry_at_fault_is_counted_right(tmp_path):
+    text = MINIMAL.replace("]", ", {model_name: b, litellm_params: {model: 3}}]")
+    assert fault(tmp_path, text).startswith("model_list[1].litellm_params.model")
+
+
+def test_an_unknown_model_id_is_named_with_the_nearest(tmp_path):
+    text = "model_list: [{model_name: a, litellm_params: {model: neev/gpt-oss-12b}}]"
+    assert fault(tmp_path, text) == (
+        "model_list[0].litellm_params.model: 'gpt-oss-12b' is not in the catalog. "
+        "Did you mean neev/gpt-oss-120b? A new model goes under neev.models."
+    )
+
+
+def test_a_variable_that_is_not_set_is_named_with_its_place(tmp_path):
+    text = "model_list: [{model_name: a, litellm_params: {model: openai/x, api_key: os.environ/THE_KEY}}]"
+    assert fault(tmp_path, text) == (
+        "model_list[0].litellm_params.api_key: refers to THE_KEY, which is not set. Set it: export THE_KEY=..."
+    )
+    assert load(tmp_path, text, {"THE_KEY": "x"})
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path):
+    with pytest.raises(ConfigError, match=r"does not exist\. .*sync-config"):
+        load_config(tmp_path / "none.yaml", {})
+
+
+def test_a_directory_or_a_binary_is_no_configuration(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path, {})
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not UTF-8 text"):
+        load_config(tmp_path / "binary", {})

@@ -1,0 +1,122 @@
+"""Child processes: readiness, failure to start, restart, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from neev_provider.errors import ConfigError
+from neev_provider.gateway import supervisor as module
+from neev_provider.gateway.supervisor import ChildSpec, Supervisor
+
+
+def spec(tmp_path: Path, code: str, **more) -> ChildSpec:
+    """A Python child that is ready once it has made the file `ready`."""
+    ready = tmp_path / "ready"
+    prelude = f"import os, signal, sys, time, pathlib\nhere = pathlib.Path({str(tmp_path)!r})\n"
+
+    async def is_ready() -> bool:
+        return ready.exists()
+
+    return ChildSpec(
+        name="child",
+        command=[sys.executable, "-c", prelude + code],
+        environ=os.environ,
+        log=tmp_path / "log" / "child.log",
+        ready=is_ready,
+        **more,
+    )
+
+
+SERVE = "(here / 'pids').open('a').write(f'{os.getpid()}\\n'); (here / 'ready').touch(); time.sleep(60)"
+
+
+def pids(tmp_path: Path) -> list[int]:
+    return [int(line) for line in (tmp_path / "pids").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_leaving_stops_every_child(tmp_path):
+    async with Supervisor() as supervisor:
+        await supervisor.start(spec(tmp_path, SERVE))
+        assert alive(pids(tmp_path)[0])
+    assert not alive(pids(tmp_path)[0])
+
+
+async def test_leaving_stops_what_a_child_started_itself(tmp_path):
+    code = "import subprocess; p = subprocess.Popen(['sleep', '60']); (here / 'grandchild').write_text(str(p.pid))\n"
+    async with Supervisor() as supervisor:
+        await supervisor.start(spec(tmp_path, code + SERVE))
+    assert not alive(int((tmp_path / "grandchild").read_text()))
+
+
+async def test_a_child_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
+    async with Supervisor() as supervisor:
+        await supervisor.start(spec(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVE))
+    assert not alive(pids(tmp_path)[0])
+
+
+async def test_a_child_that_ends_while_starting_is_reported_with_its_last_words(tmp_path):
+    async with Supervisor() as supervisor:
+        with pytest.raises(ConfigError, match=r"child: ended with exit code 3 .*(.|\n)*no such luck"):
+            await supervisor.start(spec(tmp_path, "print('no such luck'); sys.exit(3)"))
+
+
+async def test_a_child_that_never_gets_ready_is_reported_and_stopped(tmp_path):
+    code = "(here / 'pids').write_text(str(os.getpid())); time.sleep(60)"
+    async with Supervisor() as supervisor:
+        with pytest.raises(ConfigError, match=r"was not ready after 1 s"):
+            await supervisor.start(spec(tmp_path, code, ready_seconds=1))
+    assert not alive(pids(tmp_path)[0])
+
+
+async def test_a_child_that_dies_is_started_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_BACKOFF_SECONDS", (0.01,))
+    async with Supervisor() as supervisor:
+        await supervisor.start(spec(tmp_path, SERVE))
+        for round_ in (1, 2):
+            os.kill(pids(tmp_path)[-1], signal.SIGKILL)
+            await until(lambda round_=round_: len(pids(tmp_path)) == round_ + 1)
+        assert alive(pids(tmp_path)[-1])
+    assert not any(alive(pid) for pid in pids(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
+async def test_children_die_with_a_supervisor_that_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import asyncio, sys, pathlib, os\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_supervisor import SERVE, spec\n"
+        "from neev_provider.gateway.supervisor import Supervisor\n"
+        "async def main():\n"
+        "    async with Supervisor() as s:\n"
+        f"        await s.start(spec(pathlib.Path({str(tmp_path)!r}), SERVE))\n"
+        "        await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    parent = await asyncio.create_subprocess_exec(sys.executable, str(script))
+    await until(lambda: (tmp_path / "pids").exists())
+    await until(lambda: bool(pids(tmp_path)))
+    parent.kill()
+    await parent.wait()
+    await until(lambda: not alive(pids(tmp_path)[0]))
