@@ -16,15 +16,16 @@ from neev_provider.catalog import Catalog
 
 if TYPE_CHECKING:
     from neev_provider.adapter import NeevLLM
-    from neev_provider.registration import neev, register
+    from neev_provider.registration import neev, plugin, register
 
-__all__ = ["Catalog", "NeevLLM", "__version__", "neev", "register"]
+__all__ = ["Catalog", "NeevLLM", "__version__", "neev", "plugin", "register"]
 
 __version__ = "0.1.0"
 
 _LAZY: Final = {
     "NeevLLM": "neev_provider.adapter",
     "neev": "neev_provider.registration",
+    "plugin": "neev_provider.registration",
     "register": "neev_provider.registration",
 }
 

@@ -6,6 +6,7 @@ Each command imports what it needs when it runs, so that `--help` and the small 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from neev_provider import Catalog, __version__
 from neev_provider.emulator.command import emulator
@@ -36,7 +36,7 @@ ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The proxy conf
 DEFAULT_CONFIG: Final = Path("proxy_config.yaml")
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback form
+def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"neev-gateway {__version__}")
         raise typer.Exit
@@ -44,7 +44,7 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback form
 
 @app.callback()
 def _root(
-    version: Annotated[  # noqa: ARG001 - its callback answers
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
@@ -60,15 +60,20 @@ def serve(
         str | None,
         typer.Option(help="`emulator` or a base URL. [default: the emulator unless NEEV_API_KEY is set]"),
     ] = None,
-    engine: Annotated[str, typer.Option(help="The emulator's engine: local (a real small model) or echo.")] = "local",
-    state: Annotated[Path, typer.Option(help="Directory for the generated key, logs and run files.")] = Path(".neev"),
+    engine: Annotated[
+        str, typer.Option(help="The emulator's engine: local (a real small model) or echo.")
+    ] = "local",
+    state: Annotated[Path, typer.Option(help="Directory for the generated key, logs and run files.")] = Path(
+        ".neev"
+    ),
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of all parts.")] = False,
 ) -> None:
     """Serve the API: starts everything that the configuration needs, until Ctrl-C."""
-    from neev_provider.gateway.serve import ServeOptions, serve as run  # noqa: PLC0415
+    from neev_provider.gateway import serve as root  # noqa: PLC0415
 
-    options = ServeOptions(config, host, port, upstream, engine, state, verbose)
-    asyncio.run(run(options, os.environ, Console()))
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    options = root.ServeOptions(config, host, port, upstream, engine, state, verbose)
+    asyncio.run(root.serve(options, os.environ, Console()))
 
 
 @models_app.command("list")
@@ -89,7 +94,9 @@ def list_models(
 @models_app.command("sync-config")
 def sync_config(
     config: ConfigPath = DEFAULT_CONFIG,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the file is stale.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 if the file is stale.")
+    ] = False,
     base_url: Annotated[
         str | None, typer.Option(help="Upstream for the speech models. [default: the vendor's]")
     ] = None,
@@ -110,6 +117,8 @@ def sync_config(
 
 def main() -> None:
     """Run the command; a wrong setting is one line on stderr and exit code 2, never a traceback."""
+    # Errors are printed below, once; a library's log lines would say them again.
+    logging.getLogger("neev_provider").addHandler(logging.NullHandler())
     try:
         app()
     except ConfigError as error:
@@ -119,6 +128,6 @@ def main() -> None:
 
 
 def _fail(message: str, *, code: int) -> NoReturn:
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] ", end="")
+    Console(stderr=True, soft_wrap=True).print("[bold red]error:[/] ", end="")
     typer.echo(message, err=True)
     sys.exit(code)

@@ -16,8 +16,10 @@ Called by every other module; imports none of them.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -109,6 +111,9 @@ class NeevError(Exception):
     ) -> None:
         """Raise KeyError if `code` is not in `ERRORS`."""
         shape = ERRORS[code]
+        if not message.isascii():
+            # A lone surrogate, as in a badly decoded path, must not make the error itself unsendable.
+            message = message.encode("utf-8", "replace").decode()
         super().__init__(message)
         self.code = code
         self.message = message
@@ -133,9 +138,9 @@ class NeevError(Exception):
 
     def headers(self) -> dict[str, str]:
         """Return the headers that go with the error: `retry-after` in whole seconds, rounded up."""
-        if self.retry_after is None:
+        if self.retry_after is None or not math.isfinite(self.retry_after):
             return {}
-        return {"retry-after": str(max(0, -int(-self.retry_after // 1)))}
+        return {"retry-after": str(max(0, math.ceil(self.retry_after)))}
 
 
 class RequestError(NeevError):
@@ -172,6 +177,10 @@ class ConfigError(Exception):
         where = f"{source}: {place}" if place else source
         super().__init__(f"{where}: {problem.rstrip('.')}. {remedy}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Survive a process boundary: a worker's fault is reported by its supervisor."""
+        return (type(self), (self.source, self.place, self.problem, self.remedy))
+
     @classmethod
     def missing_variable(cls, name: str, remedy: str) -> Self:
         """Build the error for an environment variable that must be set."""
@@ -179,16 +188,23 @@ class ConfigError(Exception):
 
 
 _MAX_MESSAGE: Final = 600  # characters of an upstream text that we pass on
-_SECRET: Final = re.compile(r"\b(?:sk|pat)-[A-Za-z0-9._\-*]{3,}|(?i:bearer)\s+[A-Za-z0-9._~+/=\-*]{8,}")
+_SECRET: Final = re.compile(
+    r"(?<![A-Za-z])(?:sk|pat)-[A-Za-z0-9._\-*]{3,}"  # NeevAI's, ours and OpenAI's keys, masked ones too
+    r"|(?i:bearer)\s+[A-Za-z0-9._~+/=\-*]{8,}"
+    r"|\beyJ[\w\-]+\.[\w\-]+(?:\.[\w\-]*)?"  # JWT
+)
 _CONTEXT: Final = re.compile(
     r"context[_ ](?:length|window)|maximum context|prompt is too long|too many tokens"
     r"|exceeds? the (?:model'?s )?context",
     re.IGNORECASE,
 )
+# "The model `x` does not exist", "unknown model: x"; but not "this model: unknown field x".
 _UNKNOWN_MODEL: Final = re.compile(
-    r"model\b.{0,120}?(?:not found|does not exist|not exist|unknown|unsupported|invalid|not available)"
-    r"|(?:unknown|invalid|unsupported|no such) model",
-    re.IGNORECASE | re.DOTALL,
+    r"\b(?:unknown|invalid|unsupported|no such) model\b(?! (?:param|field|option|input|output|arg))"
+    r"|(?<!this )\bmodel\b[\s:=]*(?:[`'\"(][^`'\")]{1,200}[`'\")]|[\w./:@-]{1,200})?[\s,]*(?:was |is |could )?"
+    r"(?:not (?:be )?found|(?:does|did) not exist|not available"
+    r"|(?:unknown|unsupported|invalid|not supported)(?=\W*$|[.,;]))",
+    re.IGNORECASE,
 )
 _PARAM: Final = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}")
 
@@ -215,7 +231,10 @@ def parse_retry_after(value: str | None, *, now: float | None = None) -> float |
         seconds = float(value)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(value).timestamp() - (time() if now is None else now)
+            date = parsedate_to_datetime(value)
+            # asctime dates and "-0000" come without a zone and mean UTC, not this machine's.
+            date = date if date.tzinfo else date.replace(tzinfo=UTC)
+            seconds = date.timestamp() - (time() if now is None else now)
         except (ValueError, TypeError, OverflowError):
             return None
     # NaN and infinity parse as floats and mean nothing here.
@@ -245,19 +264,17 @@ def _read_body(body: bytes) -> _Said:
         # HTML and other prose describe the upstream's machinery, not the caller's request.
         return _Said("", "", None)
     inner = decoded.get("error")
-    fields: dict[str, Any] = {**decoded, **inner} if isinstance(inner, dict) else decoded
-    message = (
-        _text(fields.get("message"))
-        or _text(inner)
-        or _text(fields.get("details"))
-        or _text(fields.get("detail"))
-    )
-    code = _text(fields.get("code")) or _text(fields.get("reason_code"))
-    param = _text(fields.get("param"))
-    message = redact(" ".join(message.split()))
+    objects: list[dict[str, Any]] = [inner, decoded] if isinstance(inner, dict) else [decoded]
+
+    def said(*names: str) -> str:
+        return next((text for name in names for fields in objects if (text := _text(fields.get(name)))), "")
+
+    message = redact(" ".join((said("message") or _text(inner) or said("details", "detail")).split()))
     if len(message) > _MAX_MESSAGE:
         message = message[: _MAX_MESSAGE - 1] + "…"
-    return _Said(message, code, param if _PARAM.fullmatch(param) else None)
+    param = said("param")
+    is_place = _PARAM.fullmatch(param) is not None and redact(param) == param
+    return _Said(message, said("code", "reason_code"), param if is_place else None)
 
 
 def from_upstream(status: int, body: bytes, *, retry_after: str | None = None) -> NeevError:
@@ -305,8 +322,7 @@ def _refused(status: int, said: _Said) -> NeevError:
     message = said.message or f"The model provider refused the request with status {status}."
     if said.code == "context_length_exceeded" or _CONTEXT.search(said.message):
         code = "context_length_exceeded"
-    elif status == 404 or said.code == "model_not_found" or _UNKNOWN_MODEL.search(said.message):  # noqa: PLR2004
-        # The live service answers an unknown chat model with 400 (NEEV_API.md).
+    elif status == 404 or said.code == "model_not_found" or _is_unknown_model(said):  # noqa: PLR2004
         code = "model_not_found"
     elif status == 413:  # noqa: PLR2004
         code = "request_too_large"
@@ -316,3 +332,8 @@ def _refused(status: int, said: _Said) -> NeevError:
     if status == 408:  # noqa: PLR2004
         return UpstreamError("upstream_timeout", message, upstream_status=status)
     return RequestError(code, message, param=said.param, upstream_status=status)
+
+
+def _is_unknown_model(said: _Said) -> bool:
+    # The live service answers an unknown chat model with 400 (NEEV_API.md).
+    return said.param in {None, "model"} and _UNKNOWN_MODEL.search(said.message) is not None

@@ -65,7 +65,7 @@ class ChunkTranslator:
             text="",
             is_finished=True,
             finish_reason=self.finish_reason or "stop",
-            usage=usage_block(usage),  # type: ignore[typeddict-item]
+            usage=usage_block(usage),
             index=0,
             tool_use=None,
         )

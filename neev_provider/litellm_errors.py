@@ -7,6 +7,7 @@ attached response, so a plain `CustomLLMError` would lose both (`LITELLM.md`, Ad
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import httpx
@@ -15,9 +16,9 @@ from litellm import exceptions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from neev_provider.errors import NeevError
+    from neev_provider.errors import ConfigError, NeevError
 
-__all__ = ["PROVIDER", "missing_key", "to_litellm"]
+__all__ = ["PROVIDER", "misconfigured", "missing_key", "to_litellm"]
 
 PROVIDER: Final = "neev"
 
@@ -63,13 +64,13 @@ def to_litellm(error: NeevError, *, model: str, in_proxy: bool) -> Exception:
         in_proxy: whether the caller is a client of a LiteLLM proxy. Then trouble with the account at
             NeevAI is a 502: a 401 would tell the client that its own key is wrong.
     """
+    # A script sees upstream's own status, a proxy's client the contract's (502 for any 5xx of upstream).
+    given = None if in_proxy and error.status == HTTPStatus.BAD_GATEWAY else error.upstream_status
     make = (
         _BY_CODE.get(error.code)
-        or (None if error.upstream_status is None else _BY_UPSTREAM_STATUS.get(error.upstream_status))
+        or (None if given is None else _BY_UPSTREAM_STATUS.get(given))
         or _BY_STATUS.get(error.status, exceptions.BadRequestError)
     )
-    if error.code == _ACCOUNT and in_proxy:
-        make = exceptions.BadGatewayError
     status = _status(error, in_proxy=in_proxy)
     message = error.message
     if error.code == _ACCOUNT and not in_proxy:
@@ -83,11 +84,20 @@ def to_litellm(error: NeevError, *, model: str, in_proxy: bool) -> Exception:
 def missing_key(model: str, names: tuple[str, ...]) -> Exception:
     """Return the error for a call without any key, naming the variable to set."""
     others = ", ".join(names[1:])
-    return exceptions.AuthenticationError(
+    built: Exception = exceptions.AuthenticationError(
         message=f"No NeevAI key. Set {names[0]} (or {others}), or pass api_key=.",
         llm_provider=PROVIDER,
         model=model,
     )
+    return built
+
+
+def misconfigured(model: str, error: ConfigError) -> Exception:
+    """Return the error for a deployment that cannot be called as it is set up."""
+    built: Exception = exceptions.APIError(
+        status_code=500, message=str(error), llm_provider=PROVIDER, model=model
+    )
+    return built
 
 
 def _status(error: NeevError, *, in_proxy: bool) -> int:

@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import yaml
-from rich.console import Console
 
 from neev_provider import settings
 from neev_provider.config import load_config
+from neev_provider.deployment import normalise_base_url
 from neev_provider.errors import ConfigError
 from neev_provider.gateway.supervisor import ChildSpec, Supervisor
-from neev_provider.upstream import normalise_base_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from rich.console import Console
 
     from neev_provider.config import ProxyConfig
 
@@ -75,14 +76,17 @@ class ServeOptions:
     verbose: bool = False
 
 
-async def serve(options: ServeOptions, environ: Mapping[str, str], console: Console) -> None:
+async def serve(options: ServeOptions, environment: Mapping[str, str], console: Console) -> None:
     """Start everything, then run until SIGINT or SIGTERM.
 
     Raises:
         ConfigError: a setting is wrong or a part did not start; everything started is stopped first.
     """
     stop = _stop_on_signals()
-    environ, uses_emulator = _environment(options, environ)
+    environ, uses_emulator = _environment(options, environment)
+    if not uses_emulator:
+        source = settings.BASE_URL_VARIABLE if options.upstream is None else "--upstream"
+        environ[settings.BASE_URL_VARIABLE] = normalise_base_url(settings.base_url(environ), source=source)
     config = load_config(options.config, environ)
     _require_free(options.host, options.port)
     async with Supervisor() as supervisor:
@@ -101,7 +105,7 @@ async def serve(options: ServeOptions, environ: Mapping[str, str], console: Cons
     console.print("Stopped.")
 
 
-async def _start(  # noqa: PLR0917 - one call site
+async def _start(
     supervisor: Supervisor,
     options: ServeOptions,
     config: ProxyConfig,
@@ -114,15 +118,17 @@ async def _start(  # noqa: PLR0917 - one call site
             address = await _start_emulator(supervisor, options, environ)
         console.print(f"[green]✓[/] emulator    {address} (engine {options.engine})")
         environ[settings.BASE_URL_VARIABLE] = address + "/v1"
-    base_url = normalise_base_url(settings.base_url(environ))
-    environ[settings.BASE_URL_VARIABLE] = base_url
-    if not uses_emulator:
-        console.print(f"[green]✓[/] upstream    {base_url}")
+    else:
+        console.print(f"[green]✓[/] upstream    {environ[settings.BASE_URL_VARIABLE]}")
     with console.status("Starting LiteLLM (5 to 15 s) ..."):
-        await _start_litellm(supervisor, options, _render(config, base_url, options.state), environ)
+        await _start_litellm(
+            supervisor, options, _render(config, environ[settings.BASE_URL_VARIABLE], options.state), environ
+        )
     address = f"http://{options.host}:{options.port}"
     console.print(f"[green]✓[/] LiteLLM     {address}")
-    console.print(welcome(address + "/v1", environ[MASTER_KEY_VARIABLE], config), highlight=False, markup=False)
+    console.print(
+        welcome(address + "/v1", environ[MASTER_KEY_VARIABLE], config), highlight=False, markup=False
+    )
 
 
 async def _start_emulator(supervisor: Supervisor, options: ServeOptions, environ: Mapping[str, str]) -> str:
@@ -188,7 +194,10 @@ def _own_master_key(state: Path) -> str:
             file.write(key + "\n")
     except OSError as error:
         raise ConfigError(
-            str(path), "", f"cannot be used ({error.strerror})", f"Set {MASTER_KEY_VARIABLE}, or another --state."
+            str(path),
+            "",
+            f"cannot be used ({error.strerror})",
+            f"Set {MASTER_KEY_VARIABLE}, or another --state.",
         ) from None
     return key
 
@@ -241,7 +250,10 @@ def _log_file(options: ServeOptions, name: str) -> Path | None:
 async def _answers(url: str, headers: Mapping[str, str]) -> bool:
     timeout = aiohttp.ClientTimeout(total=2)
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, headers=headers) as response:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(url, headers=headers) as response,
+        ):
             return response.status == 200  # noqa: PLR2004
     except (aiohttp.ClientError, TimeoutError, OSError):
         return False

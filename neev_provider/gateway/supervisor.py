@@ -16,7 +16,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, Self
 
 from neev_provider.errors import ConfigError
 
@@ -124,7 +124,11 @@ class Child:
         remedy = "See its output above."
         if self.spec.log is not None:
             tail = _tail(self.spec.log)
-            remedy = f"Its log {self.spec.log} ends with:\n{tail}" if tail else f"Its log {self.spec.log} is empty."
+            remedy = (
+                f"Its log {self.spec.log} ends with:\n{tail}"
+                if tail
+                else f"Its log {self.spec.log} is empty."
+            )
         return ConfigError(self.spec.name, "", problem, remedy)
 
 
@@ -139,7 +143,7 @@ class Supervisor:
         self._watchers: set[asyncio.Task[None]] = set()
         self._stopping = False
 
-    async def __aenter__(self) -> Supervisor:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -83,7 +83,8 @@ def test_a_wrong_id_finds_its_nearest(catalog):
 
 
 @pytest.mark.parametrize(
-    ("usd", "nanos"), [(0.6, 600), ("0.075", 75), (0, 0), (1, 1000), (0.001, 1), (2.4, 2400), (1234.567, 1234567)]
+    ("usd", "nanos"),
+    [(0.6, 600), ("0.075", 75), (0, 0), (1, 1000), (0.001, 1), (2.4, 2400), (1234.567, 1234567)],
 )
 def test_usd_per_million_becomes_nanos_without_float_error(usd, nanos):
     assert usd_per_million_to_nanos(usd) == nanos
@@ -109,7 +110,11 @@ def test_a_price_that_is_no_price_is_refused(wrong):
         ("models: [{id: a, price: {input: 1}}]", "models[0].price", "output"),
         ("models: [{id: a, price: {input: 1, output: -1}}]", "models[0].price.output", "0 or more"),
         ("models: [{id: a, price: {characters: 1}}]", "models[0].price", "input and output"),
-        ("models: [{id: a, modality: speech, price: {input: 1, output: 1}}]", "models[0].price", "characters"),
+        (
+            "models: [{id: a, modality: speech, price: {input: 1, output: 1}}]",
+            "models[0].price",
+            "characters",
+        ),
         ("models: [{id: a, modality: video}]", "models[0].modality", "video"),
         ("models: [{id: a, context_window: 0}]", "models[0].context_window", ">= 1"),
         ("models: [{id: a, voices: loud}]", "models[0].voices", "loud"),
@@ -164,7 +169,9 @@ class TestMerge:
         assert merged.get("minimax-m3").listed is False
 
     def test_entries_without_sense_are_passed_over(self, catalog):
-        merged = catalog.merged([{}, {"id": 3}, {"id": ""}, {"id": "gpt-oss-20b", "owned_by": 7, "created": "x"}])
+        merged = catalog.merged(
+            [{}, {"id": 3}, {"id": ""}, {"id": "gpt-oss-20b", "owned_by": 7, "created": "x"}]
+        )
         assert len(merged) == len(catalog)
         assert merged.get("gpt-oss-20b").owned_by == "OpenAI"
 
@@ -185,7 +192,12 @@ class TestLive:
         assert "brand-new" in live.current
 
     async def test_keeps_the_last_good_list_while_upstream_is_away_and_says_so_once(self, catalog, caplog):
-        answers = [[{"id": "brand-new"}], UpstreamError("upstream_unavailable", "away"), None, [{"id": "newer"}]]
+        answers = [
+            [{"id": "brand-new"}],
+            UpstreamError("upstream_unavailable", "away"),
+            None,
+            [{"id": "newer"}],
+        ]
 
         async def fetch():
             answer = answers.pop(0)

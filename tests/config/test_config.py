@@ -61,7 +61,10 @@ def test_a_wildcard_needs_no_catalog_entry(tmp_path):
         ("model_list: []", "model_list: Expected array of length >= 1"),
         ("model_list: {}", "model_list: Expected array, got object"),
         ("model_list: [a]", "model_list[0]: Expected object, got str"),
-        ("model_list: [{litellm_params: {model: x}}]", "model_list[0]: Object missing required field model_name"),
+        (
+            "model_list: [{litellm_params: {model: x}}]",
+            "model_list[0]: Object missing required field model_name",
+        ),
         ("model_list: [{model_name: a}]", "model_list[0]: Object missing required field litellm_params"),
         ("model_list: [{model_name: a, litellm_params: {}}]", "model_list[0].litellm_params: Object missing"),
         (MINIMAL + "router_settings: {num_retries: two}", "router_settings.num_retries: Expected int"),

@@ -67,7 +67,10 @@ def test_check_writes_nothing(tmp_path):
 
 def test_what_stands_outside_the_markers_is_kept_byte_for_byte(tmp_path):
     file = tmp_path / "own.yaml"
-    head, tail = "# mine\nmodel_list:\n", "\n  - model_name: mine   # kept\n    litellm_params: {model: openai/x}\n"
+    head, tail = (
+        "# mine\nmodel_list:\n",
+        "\n  - model_name: mine   # kept\n    litellm_params: {model: openai/x}\n",
+    )
     file.write_text(f"{head}{BEGIN}\n  - stale\n{END}{tail}")
     sync(file, Catalog.load())
     text = file.read_text()

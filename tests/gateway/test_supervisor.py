@@ -65,7 +65,7 @@ async def test_leaving_stops_what_a_child_started_itself(tmp_path):
     code = "import subprocess; p = subprocess.Popen(['sleep', '60']); (here / 'grandchild').write_text(str(p.pid))\n"
     async with Supervisor() as supervisor:
         await supervisor.start(spec(tmp_path, code + SERVE))
-    assert not alive(int((tmp_path / "grandchild").read_text()))
+    await until(lambda: not alive(int((tmp_path / "grandchild").read_text())))  # a kill takes a moment
 
 
 async def test_a_child_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):
@@ -116,7 +116,7 @@ async def test_children_die_with_a_supervisor_that_is_killed(tmp_path):
     )
     parent = await asyncio.create_subprocess_exec(sys.executable, str(script))
     await until(lambda: (tmp_path / "pids").exists())
-    await until(lambda: bool(pids(tmp_path)))
+    await until(lambda: (tmp_path / "pids").read_text())
     parent.kill()
     await parent.wait()
     await until(lambda: not alive(pids(tmp_path)[0]))

@@ -1,0 +1,348 @@
+"""`NeevLLM`: NeevAI as a LiteLLM provider, for `litellm.completion(model="neev/...")` and the LiteLLM proxy.
+
+Responsible for LiteLLM's four handler methods: what they are given becomes a contract request and an upstream
+call; what comes back becomes LiteLLM's objects and exceptions. Decides nothing itself: the core does. Never
+calls LiteLLM back (that would fire every callback twice) and retries nothing: retries, cooldowns and fallbacks
+are LiteLLM's here. Speech has no place in LiteLLM's handler interface; `proxy_config.yaml` routes it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import aclosing
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+import httpx
+import msgspec
+from litellm.exceptions import MidStreamFallbackError
+from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+from litellm.llms.custom_llm import CustomLLM
+from litellm.utils import convert_to_model_response_object
+from pydantic import BaseModel
+from typing_extensions import override
+
+from neev_provider import settings
+from neev_provider.catalog import Catalog
+from neev_provider.contract import ChatRequest, forbidden_field, parse_chat_object
+from neev_provider.deployment import RESERVED_HEADERS, Deployment, Timeouts
+from neev_provider.errors import ConfigError, NeevError, RequestError, UpstreamError
+from neev_provider.litellm_chunks import ChunkTranslator, usage_block
+from neev_provider.litellm_errors import PROVIDER, misconfigured, missing_key, to_litellm
+from neev_provider.litellm_plugin import STREAM_MARK
+from neev_provider.loops import PerLoop, Portal
+from neev_provider.retry import NO_RETRIES
+from neev_provider.sse import EventSplitter, data_of, error_of, is_done
+from neev_provider.upstream import Upstream
+from neev_provider.usage import StreamMeter, Usage, estimate_tokens, parse_usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+
+    from litellm.types.utils import GenericStreamingChunk, ModelResponse, ModelResponseStream
+
+    from neev_provider.upstream import ChatStream
+
+    Chunk: TypeAlias = ModelResponseStream | GenericStreamingChunk
+
+__all__ = ["NeevLLM"]
+
+_DEFAULT_TIMEOUTS: Final = Timeouts()
+
+
+class _Call(NamedTuple):
+    """One call, read from LiteLLM's arguments."""
+
+    model: str
+    request: ChatRequest
+    deployment: Deployment
+    refused: frozenset[str]
+    timeouts: Timeouts
+    in_proxy: bool
+    in_router: bool
+
+    def encode(self, include_usage: bool) -> bytes:
+        return self.request.encode(model=self.model, include_usage=include_usage, refused=self.refused)
+
+    def failure(self, error: NeevError) -> Exception:
+        return to_litellm(error, model=self.model, in_proxy=self.in_proxy)
+
+
+class NeevLLM(CustomLLM):
+    """The handler for LiteLLM's `custom_provider_map`.
+
+    Key and host come from the call (`api_key`, `api_base`: a deployment's `litellm_params`), else from the
+    environment (`NEEV_API_KEY`, `NEEV_BASE_URL`). The asynchronous methods share one pooled session per event
+    loop; the synchronous ones run on a loop in a background thread.
+
+    Args:
+        catalog: which fields which model refuses; the package's own catalog by default.
+        environ: where key and host are read from; the process environment by default.
+    """
+
+    def __init__(self, *, catalog: Catalog | None = None, environ: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        if catalog is not None:
+            self.catalog = catalog
+        self._environ: Final = os.environ if environ is None else environ
+        self._upstreams: Final = PerLoop(lambda: Upstream(retry=NO_RETRIES))
+        self._portal: Final = Portal()
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The models' quirks, read on first use."""
+        return Catalog.load()
+
+    @override
+    def completion(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        """Answer `litellm.completion(...)`; LiteLLM passes everything by name."""
+        return self._portal.run(self._complete(**kwargs))
+
+    @override
+    async def acompletion(self, *args: Any, **kwargs: Any) -> ModelResponse | CustomStreamWrapper:
+        """Answer `await litellm.acompletion(...)`; a stream too, if `litellm_plugin` marked the call."""
+        params = dict(kwargs["optional_params"])
+        if not params.pop(STREAM_MARK, False):
+            return await self._complete(**kwargs)
+        kwargs["optional_params"] = {**params, "stream": True}
+        call = self._read(**kwargs)
+        stream = await self._open(call, kwargs)
+        return CustomStreamWrapper(
+            completion_stream=self._closing(call, stream),
+            model=call.model,
+            custom_llm_provider=PROVIDER,
+            logging_obj=kwargs["logging_obj"],
+        )
+
+    @override
+    def streaming(self, *args: Any, **kwargs: Any) -> Iterator[Chunk]:
+        """Answer `litellm.completion(..., stream=True)`.
+
+        Upstream's status is known when this returns, so that errors reach LiteLLM before any iteration.
+        """
+        call = self._read(**kwargs)
+        chunks = self._closing(call, self._portal.run(self._open(call, kwargs)))
+
+        def synchronously() -> Iterator[Chunk]:
+            try:
+                while (chunk := self._portal.run(_next_or_none(chunks))) is not None:
+                    yield chunk
+            finally:
+                self._portal.run(chunks.aclose())
+
+        return synchronously()
+
+    @override
+    async def astreaming(self, *args: Any, **kwargs: Any) -> AsyncIterator[Chunk]:
+        """Answer `await litellm.acompletion(..., stream=True)`.
+
+        LiteLLM calls this off the event loop and iterates later: upstream is opened, and its status checked, by
+        the first step of the iteration, before anything is yielded.
+        """
+        call = self._read(**kwargs)
+        try:
+            stream = await self._open(call, kwargs)
+        except Exception as error:
+            if not call.in_router:
+                raise
+            # The router consults its fallbacks for this exception alone once a stream object exists; it takes
+            # the real one out again (`LITELLM.md`, Adapter 5).
+            raise MidStreamFallbackError(
+                message=str(error),
+                model=call.model,
+                llm_provider=PROVIDER,
+                original_exception=error,
+                is_pre_first_chunk=True,
+            ) from error
+        async with aclosing(self._closing(call, stream)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _complete(self, **kwargs: Any) -> ModelResponse:
+        call = self._read(**kwargs)
+        body = call.encode(include_usage=False)
+        _log_request(call, body, kwargs)
+        upstream = await self._upstreams.get()
+        try:
+            response = await upstream.chat(call.deployment, body, timeouts=call.timeouts)
+            answer = msgspec.json.decode(response.body, type=dict[str, Any])
+            if not isinstance(answer.get("choices"), list) or not answer["choices"]:
+                raise UpstreamError("upstream_bad_response", "The model provider's answer holds no choices.")
+        except NeevError as error:
+            raise call.failure(error) from None
+        kwargs["logging_obj"].post_call(original_response=response.body.decode("utf-8", "replace"))
+        usage = parse_usage(answer.get("usage")) or _estimate(call, answer)
+        answer["usage"] = {**(answer.get("usage") or {}), **usage_block(usage)}
+        built: ModelResponse = convert_to_model_response_object(
+            response_object=answer, model_response_object=kwargs["model_response"]
+        )
+        built.model = call.model
+        return built
+
+    async def _open(self, call: _Call, kwargs: Mapping[str, Any]) -> ChatStream:
+        _log_request(call, call.encode(include_usage=True), kwargs)
+        upstream = await self._upstreams.get()
+        try:
+            return await upstream.open_stream(
+                call.deployment, call.encode, model=call.model, timeouts=call.timeouts
+            )
+        except NeevError as error:
+            raise call.failure(error) from None
+
+    async def _closing(self, call: _Call, stream: ChatStream) -> AsyncGenerator[Chunk]:
+        """Yield a stream's chunks; close it however that ends."""
+        async with stream:
+            async for chunk in self._chunks(call, stream):
+                yield chunk
+
+    async def _chunks(self, call: _Call, stream: ChatStream) -> AsyncGenerator[Chunk]:
+        translator = ChunkTranslator()
+        meter = StreamMeter(call.request.prompt_bytes)
+        try:
+            async for event in _events(stream):
+                meter.observe(event)
+                if (failure := error_of(event)) is not None:
+                    raise failure
+                data = data_of(event)
+                if data is None or is_done(event):
+                    continue
+                chunk = translator.feed(_decode(data))
+                if chunk is not None:
+                    yield chunk
+        except NeevError as error:
+            raise call.failure(error) from None
+        yield translator.end(meter.usage())
+
+    def _read(
+        self,
+        *,
+        model: str,
+        messages: list[Any],
+        api_base: str | None,
+        api_key: str | None,
+        optional_params: dict[str, Any],
+        litellm_params: dict[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | httpx.Timeout | None = None,
+        **_unused: Any,
+    ) -> _Call:
+        params = litellm_params or {}
+        proxied = params.get("proxy_server_request")
+        in_proxy = isinstance(proxied, dict)
+        try:
+            if isinstance(proxied, dict):
+                _refuse_client_credentials(proxied)
+            request = parse_chat_object(_fields(model, messages, optional_params))
+        except RequestError as error:
+            raise to_litellm(error, model=model, in_proxy=in_proxy) from None
+        key = api_key or settings.api_key(self._environ)
+        if not key:
+            raise missing_key(model, settings.API_KEY_VARIABLES)
+        try:
+            deployment = Deployment(
+                name=model,
+                base_url=api_base or settings.base_url(self._environ),
+                api_key=key,
+                headers={k: v for k, v in (headers or {}).items() if k.lower() not in RESERVED_HEADERS},
+            )
+        except ConfigError as error:
+            raise misconfigured(model, error) from None
+        known = self.catalog.get(model)
+        return _Call(
+            model=model,
+            request=request,
+            deployment=deployment,
+            refused=known.refused_fields if known else frozenset(),
+            timeouts=_timeouts(timeout),
+            in_proxy=in_proxy,
+            in_router=bool((params.get("metadata") or {}).get("model_group")),
+        )
+
+
+def _refuse_client_credentials(proxied: Mapping[str, Any]) -> None:
+    """Refuse what a proxy's client sent to choose host, key or headers.
+
+    LiteLLM's proxy bans most of these itself; this does not depend on its settings.
+    """
+    body = proxied.get("body")
+    name = forbidden_field(body) if isinstance(body, dict) else None
+    if name is not None:
+        raise RequestError("unsupported_parameter", f"{name} cannot be set by a request.", param=name)
+
+
+def _fields(model: str, messages: list[Any], optional_params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request as a client would have sent it: `extra_body` unpacked, LiteLLM's objects plain."""
+    params = dict(optional_params)
+    extra = params.pop("extra_body", None)
+    if isinstance(extra, dict):
+        params.update(extra)
+    plain = [
+        message.model_dump(exclude_none=True) if isinstance(message, BaseModel) else message
+        for message in messages
+    ]
+    return {**params, "model": model, "messages": plain}
+
+
+def _timeouts(timeout: float | httpx.Timeout | None) -> Timeouts:
+    """Return LiteLLM's timeout (seconds, or httpx's object) in our terms; ours where it says nothing."""
+    if timeout is None:
+        return _DEFAULT_TIMEOUTS
+    if isinstance(timeout, httpx.Timeout):
+        return Timeouts(
+            connect=timeout.connect or _DEFAULT_TIMEOUTS.connect,
+            idle=timeout.read or _DEFAULT_TIMEOUTS.idle,
+            total=_DEFAULT_TIMEOUTS.total,
+        )
+    seconds = float(timeout)
+    return Timeouts(
+        connect=min(seconds, _DEFAULT_TIMEOUTS.connect),
+        idle=min(seconds, _DEFAULT_TIMEOUTS.idle),
+        total=seconds,
+    )
+
+
+def _log_request(call: _Call, body: bytes, kwargs: Mapping[str, Any]) -> None:
+    """Tell LiteLLM when the upstream call starts: its overhead and time-to-first-token figures need it."""
+    kwargs["logging_obj"].pre_call(
+        input=kwargs["messages"],
+        api_key="",  # never the key: it would reach every logging callback
+        additional_args={
+            "complete_input_dict": msgspec.json.decode(body),
+            "api_base": call.deployment.base_url,
+            "headers": {},
+        },
+    )
+
+
+def _estimate(call: _Call, answer: Mapping[str, Any]) -> Usage:
+    """Return what an answer without usage most likely cost."""
+    produced = b"".join(
+        msgspec.json.encode(choice.get("message")) for choice in answer["choices"] if isinstance(choice, dict)
+    )
+    return Usage(
+        prompt_tokens=estimate_tokens(call.request.prompt_bytes),
+        completion_tokens=estimate_tokens(len(produced)),
+        estimated=True,
+    )
+
+
+async def _events(stream: ChatStream) -> AsyncIterator[bytes]:
+    splitter = EventSplitter()
+    async for data in stream:
+        for event in splitter.feed(data):
+            yield event
+    for event in splitter.flush():
+        yield event
+
+
+def _decode(data: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise UpstreamError(
+            "upstream_bad_response", "The model provider sent a chunk that is not valid JSON."
+        ) from None
+
+
+async def _next_or_none(chunks: AsyncIterator[Chunk]) -> Chunk | None:
+    return await anext(chunks, None)

@@ -1,0 +1,35 @@
+"""The request contract: OpenAI-format bytes in, checked and adapted NeevAI request out.
+
+Responsible for what a request may hold (the ranges of `NEEV_API.md`), for the error that a wrong one gets, and for
+the few changes that upstream needs. Not responsible for who may call what (`admission.py`), for which models exist
+(`catalog.py`) or for sending (`upstream.py`). Called by every door, once per request, on the hot path.
+
+    schema.py    bytes to top-level slices; typed checks; one error that names field and rule
+    fields.py    tables: what a client may never choose, what only LiteLLM understands
+    messages.py  the messages array: roles, content, tool-call history, and its adaptation
+    chat.py      POST /v1/chat/completions
+    speech.py    POST /v1/audio/speech
+
+Every value that needs no change is kept as the slice of bytes that it came as, so that numbers, escapes, key order
+and unknown fields reach upstream untouched. A top-level key that comes twice is sent once: the last one counts, in
+the check and in what is sent, and the others must be valid too.
+"""
+
+from __future__ import annotations
+
+from neev_provider.contract.chat import ChatRequest, parse_chat, parse_chat_object
+from neev_provider.contract.fields import CLIENT_FORBIDDEN_FIELDS, LITELLM_ONLY_FIELDS, forbidden_field
+from neev_provider.contract.schema import peek_model
+from neev_provider.contract.speech import SpeechRequest, parse_speech
+
+__all__ = [
+    "CLIENT_FORBIDDEN_FIELDS",
+    "LITELLM_ONLY_FIELDS",
+    "ChatRequest",
+    "SpeechRequest",
+    "forbidden_field",
+    "parse_chat",
+    "parse_chat_object",
+    "parse_speech",
+    "peek_model",
+]

@@ -1,0 +1,35 @@
+"""What several suites share: a running emulator, and an environment without the developer's own keys."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from neev_provider.emulator.testing import emulator_in_thread
+
+# Before anything imports litellm: it would download its price map and more at import.
+for _name in (
+    "MODEL_COST_MAP",
+    "ANTHROPIC_BETA_HEADERS",
+    "AUTOROUTER_PRESETS",
+    "BLOG_POSTS",
+    "POLICY_TEMPLATES",
+):
+    os.environ[f"LITELLM_LOCAL_{_name}"] = "True"
+for _name in [name for name in os.environ if name.startswith("NEEV_")]:
+    del os.environ[_name]
+
+
+@pytest.fixture(scope="session")
+def _emulator_of_session():
+    with emulator_in_thread("echo") as running:
+        yield running
+
+
+@pytest.fixture
+def emulator(_emulator_of_session):
+    """An echo emulator without faults, statistics or remembered requests."""
+    _emulator_of_session.clear_faults()
+    _emulator_of_session.clear()
+    return _emulator_of_session

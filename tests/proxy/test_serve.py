@@ -1,0 +1,160 @@
+"""`neev-gateway serve`: what it says, what it contacts, how it stops, what it costs in LiteLLM's books."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import urllib.request
+
+import pytest
+
+from neev_provider.catalog import Catalog
+from tests.proxy.serving import ROOT, exists, serving
+
+
+def post(served, path: str, body: dict, **headers: str):
+    request = urllib.request.Request(
+        served.root_url + path, data=json.dumps(body).encode(), headers={**served.headers, **headers}
+    )
+    return urllib.request.urlopen(request, timeout=60)
+
+
+def test_says_how_to_call_it(served):
+    for words in (served.base_url, served.key, "curl http", "from openai import OpenAI", "gpt-oss-120b"):
+        assert words in served.output
+
+
+def test_says_what_it_started(served):
+    assert "engine local" in served.output
+    assert "LiteLLM" in served.output
+
+
+def test_contacts_nothing_but_loopback(served):
+    with post(served, "/v1/chat/completions", {"model": "llama-3.1-8b-instant", "stream": True, "max_tokens": 3,
+                                               "messages": [{"role": "user", "content": "Hi"}]}) as response:  # fmt: skip
+        assert response.read().strip().endswith(b"[DONE]")
+    assert served.refused_connections() == ""
+
+
+def test_the_key_is_kept_for_the_next_start_and_only_its_owner_can_read_it(served):
+    file = served.state / "master_key"
+    assert file.read_text().strip() == served.key
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_the_key_stands_in_no_command_line_and_no_log(served):
+    for pid in served.descendants():
+        assert served.key.encode() not in open(f"/proc/{pid}/cmdline", "rb").read()
+    for log in (served.state / "log").iterdir():
+        assert served.key not in log.read_text()
+
+
+@pytest.mark.parametrize(
+    "model", [m for m in Catalog.load() if m.modality == "chat" and m.price], ids=lambda model: model.id
+)
+def test_no_priced_model_is_free(served, model):
+    body = {"model": model.id, "max_tokens": 2, "messages": [{"role": "user", "content": "Hi"}]}
+    with post(served, "/v1/chat/completions", body) as response:
+        usage = json.load(response)["usage"]
+        cost = float(response.headers["x-litellm-response-cost"])
+    nanos = (
+        usage["prompt_tokens"] * model.price.prompt_nanos
+        + usage["completion_tokens"] * model.price.completion_nanos
+    )
+    assert nanos > 0
+    assert round(cost * 1e9) == nanos
+
+
+class TestStopping:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_ends_cleanly_and_leaves_no_process(self, tmp_path, number):
+        with serving(tmp_path, "--engine", "echo") as running:
+            below = running.descendants()
+            assert len(below) >= 2
+            assert running.stop(number) == 0
+            assert not any(exists(pid) for pid in below)
+
+    def test_a_second_start_uses_the_same_key(self, tmp_path):
+        keys = []
+        for _ in range(2):
+            with serving(tmp_path, "--engine", "echo") as running:
+                keys.append(running.key)
+        assert keys[0] == keys[1]
+
+    def test_a_litellm_that_dies_is_started_again(self, tmp_path):
+        import time
+
+        with serving(tmp_path, "--engine", "echo") as running:
+            victims = [
+                p for p in running.descendants() if b"run_server" in open(f"/proc/{p}/cmdline", "rb").read()
+            ]
+            os.kill(victims[0], signal.SIGKILL)
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                try:
+                    with urllib.request.urlopen(running.root_url + "/health/liveliness", timeout=1):
+                        break
+                except OSError:
+                    time.sleep(0.2)
+            else:
+                pytest.fail("LiteLLM did not come back")
+
+
+class TestConfigurationOfAnOwn:
+    def test_faults_of_upstream_reach_the_client_as_openai_errors(self, tmp_path):
+        with serving(tmp_path, "--engine", "echo") as running:
+            for fault, status in (
+                ("status=400", 400),
+                ("status=401", 502),
+                ("retry-after=3", 429),
+                ("status=503", 502),
+            ):
+                body = {"model": "gpt-oss-120b", "num_retries": 0,
+                        "messages": [{"role": "user", "content": f"x-neev-fault: {fault}\nhello"}]}  # fmt: skip
+                with pytest.raises(urllib.error.HTTPError) as caught:
+                    post(running, "/v1/chat/completions", body)
+                assert caught.value.code == status, fault
+                assert set(json.load(caught.value)["error"]) >= {"message", "type", "param", "code"}
+
+    def test_litellm_alone_serves_the_same_file(self, tmp_path, emulator):
+        """`litellm --config proxy_config.yaml`, without our command."""
+        import subprocess
+        import sys
+        import time
+
+        from tests.proxy.serving import free_port
+
+        port = free_port()
+        environ = {**os.environ, "NEEV_API_KEY": emulator.api_key, "NEEV_BASE_URL": emulator.base_url,
+                   "LITELLM_MASTER_KEY": "sk-" + "m4ster-k3y-" * 5}  # fmt: skip
+        process = subprocess.Popen(
+            [os.path.join(os.path.dirname(sys.executable), "litellm"), "--config", "proxy_config.yaml",
+             "--host", "127.0.0.1", "--port", str(port)],
+            cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=1):
+                        break
+                except OSError:
+                    assert time.monotonic() < deadline
+                    assert process.poll() is None
+                    time.sleep(0.2)
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/v1/chat/completions",
+                data=json.dumps(
+                    {"model": "gpt-oss-20b", "messages": [{"role": "user", "content": "a b c"}]}
+                ).encode(),
+                headers={
+                    "Authorization": f"Bearer {environ['LITELLM_MASTER_KEY']}",
+                    "Content-Type": "application/json",
+                },
+            )
+            with urllib.request.urlopen(request, timeout=30) as response:
+                assert json.load(response)["choices"][0]["message"]["content"] == "a b c"
+        finally:
+            process.terminate()
+            process.wait(30)
