@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from neev_provider import settings
 from neev_provider.catalog import Catalog
-from neev_provider.contract import ChatRequest, forbidden_field, parse_chat_object
+from neev_provider.contract import LITELLM_ONLY_FIELDS, ChatRequest, forbidden_field, parse_chat_object
 from neev_provider.deployment import RESERVED_HEADERS, Deployment, Timeouts
 from neev_provider.errors import ConfigError, NeevError, RequestError, UpstreamError
 from neev_provider.litellm_chunks import ChunkTranslator, usage_block
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NeevLLM"]
 
+_PROXY_NOTE: Final = "_litellm_"
 _DEFAULT_TIMEOUTS: Final = Timeouts()
 
 
@@ -265,15 +266,22 @@ def _refuse_client_credentials(proxied: Mapping[str, Any]) -> None:
     LiteLLM's proxy bans most of these itself; this does not depend on its settings.
     """
     body = proxied.get("body")
-    name = forbidden_field(body) if isinstance(body, dict) else None
+    # The proxy notes things of its own in there.
+    sent = [name for name in body if not name.startswith(_PROXY_NOTE)] if isinstance(body, dict) else []
+    name = forbidden_field(sent)
     if name is not None:
         raise RequestError("unsupported_parameter", f"{name} cannot be set by a request.", param=name)
 
 
 def _fields(model: str, messages: list[Any], optional_params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request as a client would have sent it: `extra_body` unpacked, LiteLLM's objects plain."""
-    params = dict(optional_params)
-    extra = params.pop("extra_body", None)
+    extra = optional_params.get("extra_body")
+    # The router leaves some of its own settings among a call's parameters, as `max_retries`.
+    params = {
+        name: value
+        for name, value in optional_params.items()
+        if name != "extra_body" and name not in LITELLM_ONLY_FIELDS and not name.startswith(_PROXY_NOTE)
+    }
     if isinstance(extra, dict):
         params.update(extra)
     plain = [

@@ -33,6 +33,7 @@ __all__ = [
     "signal_of",
     "terminated",
     "usage_of",
+    "with_model",
     "without_usage",
 ]
 
@@ -232,6 +233,26 @@ def without_usage(event: bytes) -> bytes | None:
         return None
     del chunk["usage"]
     return encode_event(msgspec.json.encode(chunk))
+
+
+def with_model(event: bytes, name: bytes) -> bytes:
+    """Return a chunk with `model` as the client knows it; other events as they are.
+
+    Args:
+        event: any event.
+        name: the name as a JSON string, in its quotes, encoded once for the whole stream.
+    """
+    start = event.find(b'"model":"') + 8
+    if start > 8:  # noqa: PLR2004 - found, and not at the very beginning
+        end = event.find(b'"', start + 1) + 1
+        if end > start and event.find(b"\\", start, end) < 0:
+            return event if event[start:end] == name else event[:start] + name + event[end:]
+    if event.find(b'"model"') < 0:
+        return event
+    chunk = _object_of(event)
+    if chunk is None or "model" not in chunk:
+        return event
+    return encode_event(msgspec.json.encode({**chunk, "model": msgspec.Raw(name)}))
 
 
 def encode_event(data: bytes) -> bytes:

@@ -69,7 +69,9 @@ _EVENTS: Final = frozenset({"text/event-stream", ""})  # no type at all is taken
 _UNTYPED: Final = frozenset({"application/octet-stream", ""})
 _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-_JSON_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+_SLICES: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ANYTHING: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +156,6 @@ class Upstream:
         answer = self._reader(call, await self._answer(call, body))
         content = await answer.read_all(self._max_body_bytes)
         fields = _json_object(content)
-        if "error" in fields and (failure := error_of_object(msgspec.json.decode(content))) is not None:
-            raise failure
         return Response(_OK, answer.headers, content, fields)
 
     async def open_stream(
@@ -225,11 +225,7 @@ class Upstream:
         """
         call = self._call(deployment, deployment.models_url, timeouts)
         content = await self._reader(call, await self._answer(call, None)).read_all(self._max_body_bytes)
-        _json_object(content)
-        listing = msgspec.json.decode(content)
-        if (failure := error_of_object(listing)) is not None:
-            raise failure
-        entries = listing.get("data")
+        entries = _decoded(_json_object(content).get("data", b"null"))
         if not isinstance(entries, list):
             raise bad_response("The model provider's list of models is not a list.", status=_OK)
         models: dict[str, dict[str, Any]] = {}
@@ -401,8 +397,20 @@ def _media_type(response: aiohttp.ClientResponse) -> str:
 
 
 def _json_object(content: bytes) -> dict[str, msgspec.Raw]:
+    """Split a body that should be a JSON object and no error.
+
+    Raises:
+        NeevError: it is something else, or the error that it reports.
+    """
+    fields: dict[str, msgspec.Raw] = _decoded(content, _SLICES)
+    if "error" in fields and (failure := error_of_object({"error": _decoded(fields["error"])})) is not None:
+        raise failure
+    return fields
+
+
+def _decoded(content: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[Any] = _ANYTHING) -> Any:
     try:
-        return _JSON_OBJECT.decode(content)
+        return decoder.decode(content)
     except _NOT_JSON:
         raise bad_response("The model provider's answer is not a JSON object.", status=_OK) from None
 

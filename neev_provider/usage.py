@@ -245,50 +245,60 @@ class StreamMeter:
     def _count_pending(self) -> None:
         for event in self._pending:
             for choice in _choices_of(event):
-                reason = choice.get("finish_reason")
-                if reason and self._finish_reason is None:
-                    self._finish_reason = str(reason)
-                for text in _produced(choice.get("delta")):
-                    if text.isascii():
-                        self._ascii_bytes += len(text)
-                    else:
-                        ascii_bytes, other_bytes = _split_bytes(text)
+                if choice.finish_reason and self._finish_reason is None:
+                    self._finish_reason = str(choice.finish_reason)
+                if choice.delta is not None:
+                    for text in choice.delta.texts():
+                        ascii_bytes, other_bytes = (len(text), 0) if text.isascii() else _split_bytes(text)
                         self._ascii_bytes += ascii_bytes
                         self._other_bytes += other_bytes
         self._pending.clear()
         self._room = self.PENDING_BYTES
 
 
-class _Chunk(msgspec.Struct):
-    """The part of a chunk that holds output. Untyped: upstreams send odd chunks, and all that is text is charged."""
+class _Delta(msgspec.Struct):
+    """What of a delta the model wrote, and is paid for. Untyped, for upstreams send odd chunks."""
 
-    choices: Any = None
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    refusal: Any = None
+    tool_calls: Any = None
+    function_call: Any = None
+
+    def texts(self) -> list[str]:
+        # Some upstreams send the same reasoning under both names.
+        parts = (
+            self.content,
+            self.reasoning_content or self.reasoning,
+            self.refusal,
+            self.tool_calls,
+            self.function_call,
+        )
+        return [text for part in parts if part for text in _texts(part)]
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    finish_reason: Any = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] | None = None
 
 
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
-_WRITTEN_BY_MODEL: Final = ("content", "reasoning_content", "refusal", "tool_calls", "function_call")
 _NOT_WRITTEN: Final = frozenset({"id", "type", "index"})  # of a tool call or content part
 
 
-def _choices_of(event: bytes) -> list[dict[str, Any]]:
+def _choices_of(event: bytes) -> list[_Choice]:
     data = data_of(event)
     if data is None:
         return []
     try:
-        choices = _CHUNK.decode(data).choices
+        return _CHUNK.decode(data).choices or []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
-    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
-
-
-def _produced(delta: object) -> list[str]:
-    """Return every text in a delta that the model wrote, and that is paid for."""
-    if not isinstance(delta, dict):
-        return []
-    texts = [text for name in _WRITTEN_BY_MODEL if name in delta for text in _texts(delta[name])]
-    if "reasoning" in delta and not delta.get("reasoning_content"):
-        texts += _texts(delta["reasoning"])  # some upstreams send the same text under both names
-    return texts
 
 
 def _texts(value: object) -> list[str]:

@@ -205,8 +205,7 @@ class EmulatorApp:
         body = self._checked(request)
         check_chat(body)
         model = self._model(body["model"], "chat")
-        if model.id in self._quirks.strict_models:
-            _refuse_unknown_fields(body)
+        _refuse_fields(body, model, strict=model.id in self._quirks.strict_models)
         if not await self._apply_model_quirk(request, model):
             call = chat.build_call(body, model, request.lines, request.exchange.header(ECHO_HEADER))
             await chat.answer_chat(
@@ -273,10 +272,14 @@ def _key(exchange: Exchange) -> str:
     return key
 
 
-def _refuse_unknown_fields(body: dict[str, Any]) -> None:
-    unknown = sorted(body.keys() - CHAT_FIELDS.keys())
-    if unknown:
-        raise Refusal(400, "unknown_parameter", f"Unknown parameter: '{unknown[0]}'.", param=unknown[0])
+def _refuse_fields(body: dict[str, Any], model: Model, *, strict: bool) -> None:
+    """Refuse what the catalog says that the model refuses, and if it is strict, whatever is not documented."""
+    refused = body.keys() & model.refused_fields
+    if strict:
+        refused |= body.keys() - CHAT_FIELDS.keys()
+    if refused:
+        name = min(refused)
+        raise Refusal(400, "unknown_parameter", f"Unknown parameter: '{name}'.", param=name)
 
 
 def create_app(

@@ -178,7 +178,10 @@ def read_json_object(body: bytes, content_type: str | None) -> dict[str, Any]:
     """
     if content_type is not None and "json" not in content_type.lower():
         raise Refusal(
-            400, "invalid_json", "The body must be sent as application/json.", rule="body:media-type"
+            400,
+            "invalid_json",
+            f"The body must be application/json, not {content_type}.",
+            rule="body:media-type",
         )
     try:
         parsed = orjson.loads(body)

@@ -8,6 +8,7 @@ call them. Everything else is decided elsewhere: processes in `supervisor.py`, t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import signal
@@ -260,8 +261,11 @@ async def _answers(url: str, headers: Mapping[str, str]) -> bool:
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """Return a free port below the range that the kernel gives to outgoing connections."""
+    while True:
+        port = secrets.randbelow(12_000) + 20_000
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def _require_free(host: str, port: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import closing, suppress
+from contextlib import asynccontextmanager, closing, suppress
 
 import litellm
 import pytest
@@ -154,34 +154,47 @@ class TestKeyAndHost:
         assert headers["host"] in emulator.base_url
 
 
+@asynccontextmanager
+async def counting_relay(emulator):
+    """A TCP relay in front of the emulator; gives its base URL and the list of the connections it took."""
+    connections: list[asyncio.Task] = []
+    host, _, port = emulator.root_url.removeprefix("http://").partition(":")
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.current_task())
+        up_reader, up_writer = await asyncio.open_connection(host, int(port))
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                sink.write(data)
+
+        try:
+            await asyncio.gather(copy(reader, up_writer), copy(up_reader, writer))
+        finally:
+            for end in (writer, up_writer):
+                end.close()
+                with suppress(ConnectionError):
+                    await end.wait_closed()
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", connections
+    finally:
+        server.close()
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+
 class TestLoops:
     async def test_concurrent_calls_share_one_pooled_session(self, emulator, target):
-        accepted = 0
-
-        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            nonlocal accepted
-            accepted += 1
-            host, _, port = emulator.root_url.removeprefix("http://").partition(":")
-            up_reader, up_writer = await asyncio.open_connection(host, int(port))
-
-            async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-                with suppress(ConnectionError):
-                    while data := await source.read(65536):
-                        sink.write(data)
-                        await sink.drain()
-                sink.close()
-
-            await asyncio.gather(copy(reader, up_writer), copy(up_reader, writer))
-
-        async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            params = {**target, "api_base": f"http://127.0.0.1:{port}/v1", "model": f"neev/{MODEL}"}
+        async with counting_relay(emulator) as (relay_url, connections):
+            params = {**target, "api_base": relay_url, "model": f"neev/{MODEL}"}
             for _ in range(10):
                 await litellm.acompletion(**params, messages=ask())
-            assert accepted == 1
+            assert len(connections) == 1
             await asyncio.gather(*(litellm.acompletion(**params, messages=ask()) for _ in range(5)))
-            assert accepted <= 5
-            server.close()
+            assert len(connections) <= 5
 
     def test_loops_one_after_the_other_leave_no_session_open(self, target):
         # An unclosed session warns when it is collected, and warnings are errors here.

@@ -256,6 +256,22 @@ async def test_split_bytes_tears_characters_apart_but_the_whole_is_right(call, s
     assert any(torn(part) for part in parts)
 
 
+async def test_split_bytes_leave_in_writes_of_their_own(call, emulator):
+    body = json.dumps(call.message("x-neev-echo: tokens=100", stream=True)).encode()
+    reader, writer = await asyncio.open_connection(*emulator.root_url.removeprefix("http://").split(":"))
+    writer.write(
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: emulator\r\nauthorization: Bearer sk-nc-x\r\n"
+        b"x-neev-fault: split-bytes\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+    )
+    reads = []
+    while data := await reader.read(65536):
+        reads.append(data)
+    writer.close()
+    await writer.wait_closed()
+    assert b"".join(reads).endswith(b"0\r\n\r\n")
+    assert len(reads) > 20
+
+
 @covers("null-content")
 async def test_null_content_bills_tokens_all_the_same(call, emulator):
     answer = await call.chat(emulator, FIVE, fault="null-content")

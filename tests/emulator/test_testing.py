@@ -8,6 +8,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from neev_provider import Catalog
+from neev_provider.catalog import Model
 from neev_provider.emulator.app import create_app
 from neev_provider.emulator.echo import EchoEngine
 from neev_provider.emulator.testing import emulator_in_thread, running_emulator
@@ -31,6 +32,17 @@ async def test_in_an_asynchronous_test(call):
         assert [request["status"] for request in emulator.requests()] == [503, 200]
         emulator.clear()
         assert emulator.requests() == []
+
+
+async def test_with_a_catalog_of_one_s_own(call):
+    catalog = Catalog([Model("mine", "me", 1, refused_fields=frozenset({"seed"}), context_window=5)])
+    async with running_emulator(catalog=catalog) as emulator:
+        listing = (await call.get(emulator, "/v1/models")).body["data"]
+        assert listing == [{"id": "mine", "object": "model", "created": 1, "owned_by": "me"}]
+        assert (await call.chat(emulator, model="mine")).status == 200
+        refused = await call.chat(emulator, model="mine", seed=1)
+        assert (refused.status, refused.body["error"]["param"]) == (400, "seed")
+        assert (await call.chat(emulator, "1 2 3 4 5 6", model="mine")).status == 400
 
 
 async def test_two_at_once_know_nothing_of_each_other(call):

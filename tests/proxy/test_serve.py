@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import stat
+import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -22,13 +24,29 @@ def post(served, path: str, body: dict, **headers: str):
 
 
 def test_says_how_to_call_it(served):
-    for words in (served.base_url, served.key, "curl http", "from openai import OpenAI", "gpt-oss-120b"):
+    for words in (served.base_url, served.key, "curl http", "from openai import OpenAI", "minimax-m3"):
         assert words in served.output
 
 
 def test_says_what_it_started(served):
     assert "engine local" in served.output
     assert "LiteLLM" in served.output
+
+
+def test_nothing_of_litellms_own_reaches_upstream(echoing):
+    body = {
+        "model": "gpt-oss-120b",
+        "stream": True,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "seed": 7,
+    }
+    urllib.request.urlopen(
+        urllib.request.Request(echoing.emulator_url + "/_emulator/requests", method="DELETE")
+    ).close()
+    post(echoing, "/v1/chat/completions", body).read()
+    with urllib.request.urlopen(echoing.emulator_url + "/_emulator/requests") as response:
+        sent = [r["body"] for r in json.load(response)["requests"] if r["path"].endswith("/completions")]
+    assert sent == [{**body, "stream_options": {"include_usage": True}}]
 
 
 def test_contacts_nothing_but_loopback(served):
@@ -46,7 +64,7 @@ def test_the_key_is_kept_for_the_next_start_and_only_its_owner_can_read_it(serve
 
 def test_the_key_stands_in_no_command_line_and_no_log(served):
     for pid in served.descendants():
-        assert served.key.encode() not in open(f"/proc/{pid}/cmdline", "rb").read()
+        assert served.key.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
     for log in (served.state / "log").iterdir():
         assert served.key not in log.read_text()
 
@@ -68,18 +86,14 @@ def test_no_priced_model_is_free(served, model):
 
 
 class TestStopping:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_ends_cleanly_and_leaves_no_process(self, tmp_path, number):
-        with serving(tmp_path, "--engine", "echo") as running:
-            below = running.descendants()
-            assert len(below) >= 2
-            assert running.stop(number) == 0
-            assert not any(exists(pid) for pid in below)
-
-    def test_a_second_start_uses_the_same_key(self, tmp_path):
+    def test_ends_cleanly_leaves_no_process_and_starts_again_with_the_same_key(self, tmp_path):
         keys = []
-        for _ in range(2):
+        for number in (signal.SIGINT, signal.SIGTERM):
             with serving(tmp_path, "--engine", "echo") as running:
+                below = running.descendants()
+                assert len(below) >= 2
+                assert running.stop(number) == 0
+                assert not any(exists(pid) for pid in below)
                 keys.append(running.key)
         assert keys[0] == keys[1]
 
@@ -88,7 +102,7 @@ class TestStopping:
 
         with serving(tmp_path, "--engine", "echo") as running:
             victims = [
-                p for p in running.descendants() if b"run_server" in open(f"/proc/{p}/cmdline", "rb").read()
+                p for p in running.descendants() if b"run_server" in Path(f"/proc/{p}/cmdline").read_bytes()
             ]
             os.kill(victims[0], signal.SIGKILL)
             deadline = time.monotonic() + 60
@@ -102,22 +116,24 @@ class TestStopping:
                 pytest.fail("LiteLLM did not come back")
 
 
-class TestConfigurationOfAnOwn:
-    def test_faults_of_upstream_reach_the_client_as_openai_errors(self, tmp_path):
-        with serving(tmp_path, "--engine", "echo") as running:
-            for fault, status in (
-                ("status=400", 400),
-                ("status=401", 502),
-                ("retry-after=3", 429),
-                ("status=503", 502),
-            ):
-                body = {"model": "gpt-oss-120b", "num_retries": 0,
-                        "messages": [{"role": "user", "content": f"x-neev-fault: {fault}\nhello"}]}  # fmt: skip
-                with pytest.raises(urllib.error.HTTPError) as caught:
-                    post(running, "/v1/chat/completions", body)
-                assert caught.value.code == status, fault
-                assert set(json.load(caught.value)["error"]) >= {"message", "type", "param", "code"}
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [("status=400", 400), ("status=401", 502), ("retry-after=3", 429), ("status=503", 502)],
+)
+def test_a_fault_of_upstream_reaches_the_client_as_an_openai_error(echoing, fault, status):
+    body = {
+        "model": "gpt-oss-120b",
+        "num_retries": 0,
+        "messages": [{"role": "user", "content": f"x-neev-fault: {fault}\nhello"}],
+    }
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post(echoing, "/v1/chat/completions", body)
+    with caught.value as error:
+        assert error.code == status
+        assert set(json.load(error)["error"]) >= {"message", "type", "param", "code"}
 
+
+class TestLiteLLMAlone:
     def test_litellm_alone_serves_the_same_file(self, tmp_path, emulator):
         """`litellm --config proxy_config.yaml`, without our command."""
         import subprocess

@@ -22,6 +22,7 @@ from neev_provider.sse import (
     is_done,
     signal_of,
     usage_of,
+    with_model,
     without_usage,
 )
 
@@ -228,6 +229,41 @@ class TestFinishReason:
     )
     def test_is_none_while_it_goes_on(self, raw):
         assert finish_reason_of(raw) is None
+
+
+class TestModelName:
+    NAME = b'"team/chat"'
+
+    def test_is_replaced_in_place(self):
+        raw = b'data: {"id":"c","model":"gpt-oss-120b","choices":[{"delta":{"content":"hi"}}]}\n\n'
+        assert with_model(raw, self.NAME) == raw.replace(b"gpt-oss-120b", b"team/chat")
+
+    def test_that_is_right_already_is_left_alone(self):
+        raw = chunk(model="team/chat")
+        assert with_model(raw, self.NAME) is raw
+
+    @pytest.mark.parametrize("model", [None, "", 'odd "name"', "back\\slash", 7])
+    def test_of_any_kind_is_replaced(self, model):
+        changed = with_model(chunk("é", model=model), self.NAME)
+        assert json.loads(data_of(changed)) == json.loads(data_of(chunk("é", model="team/chat")))
+
+    def test_with_blanks_around_it_is_replaced(self):
+        raw = b'data: {"model" : "m", "choices": []}\r\n\r\n'
+        assert json.loads(data_of(with_model(raw, self.NAME))) == {"model": "team/chat", "choices": []}
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            DONE,
+            b": ping\n\n",
+            chunk(),
+            chunk('"model":"m"'),
+            b'data: {"model" : cut\n\n',
+            b'data: {"model":"m',
+        ],
+    )
+    def test_is_not_put_where_none_was(self, raw):
+        assert with_model(raw, self.NAME) == raw
 
 
 class TestEncoding:

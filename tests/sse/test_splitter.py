@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -137,7 +139,7 @@ STREAMS = st.lists(st.tuples(LINES, ENDS), max_size=12).map(lambda parts: b"".jo
 @example(stream=b"a\n\r\nb\r\n\nc", cuts=[2, 3, 5, 6])
 def test_any_split_gives_the_same_events_and_loses_nothing(stream, cuts):
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    events = split(*(stream[a:b] for a, b in zip(places, places[1:], strict=False)))
+    events = split(*(stream[a:b] for a, b in pairwise(places)))
     assert b"".join(events) == stream
     assert events == split(*(stream[i : i + 1] for i in range(len(stream))))
     assert events == split(stream)

@@ -47,7 +47,9 @@ async def test_odd_entries_are_mended_or_left_out(server, play, upstream):
     assert models == [{"id": x, "object": "model", "created": 0, "owned_by": ""} for x in "abcd"]
 
 
-@pytest.mark.parametrize("body", [{}, {"data": None}, {"data": {}}, [], "x", b"<html>", b""])
+@pytest.mark.parametrize(
+    "body", [{}, {"data": None}, {"data": {}}, [], "x", b"<html>", b"", b'{"data": ["\\ud800"]}']
+)
 async def test_that_is_none_is_a_bad_response(server, play, upstream, body):
     server.play(play.http(200, body))
     assert (await failure_of(upstream.models(server.deployment()))).code == "upstream_bad_response"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+
+import aiohttp
 import pytest
 
 from neev_provider.errors import NeevError
@@ -62,6 +65,31 @@ async def test_a_host_that_cannot_be_reached_is_tried_again(server, upstream, fa
     deployment = server.deployment(base_url=f"http://127.0.0.1:{unused_tcp_port}")
     assert (await failure_of(upstream.chat(deployment, BODY))).code == "upstream_unavailable"
     assert fake_time.slept == [0.25, 0.5]
+
+
+async def test_a_name_that_does_not_resolve_is_tried_again(server, play, make_upstream, fake_time):
+    class Resolver(aiohttp.abc.AbstractResolver):
+        async def resolve(self, host, port=0, family=0):
+            if not fake_time.slept:
+                raise OSError("Temporary failure in name resolution")
+            return [
+                {
+                    "hostname": host,
+                    "host": "127.0.0.1",
+                    "port": port,
+                    "family": family,
+                    "proto": 0,
+                    "flags": 0,
+                }
+            ]
+
+        async def close(self):
+            pass
+
+    upstream = make_upstream(connector=aiohttp.TCPConnector(resolver=Resolver(), family=socket.AF_INET))
+    server.play(play.completion())
+    deployment = server.deployment(base_url=server.base_url.replace("127.0.0.1", "name.test"))
+    assert (await upstream.chat(deployment, BODY)).status == 200
 
 
 async def test_the_last_failure_is_the_one_that_is_raised(server, play, upstream):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import zlib
 
 import pytest
 import uvloop
 
 from neev_provider.errors import NeevError
 from neev_provider.sse import EventSplitter
-from neev_provider.upstream import NO_RETRIES, Timeouts, Upstream
+from neev_provider.upstream import NO_RETRIES, Deployment, Timeouts, Upstream
 from neev_provider.usage import StreamMeter
 
 BODY = b'{"model":"m","messages":[],"stream":true}'
@@ -161,8 +162,6 @@ class TestBytes:
             assert await stream.read() == b""
 
     async def test_may_be_compressed_against_our_wish(self, server, play, upstream):
-        import zlib
-
         packer = zlib.compressobj(wbits=31)
         parts = [packer.compress(play.EVENT) + packer.flush(zlib.Z_SYNC_FLUSH), packer.flush()]
         server.play(play.head(content_encoding="gzip") + play.chunks(*parts))
@@ -396,7 +395,8 @@ class TestFinishing:
         for _ in range(2):
             stream = await upstream.open_stream(server.deployment(), build)
             await stream.read()
-            await stream.finish(grace=60)
+            async with asyncio.timeout(2):
+                await stream.finish(grace=60)
         await server.all_closed()
 
 
@@ -421,8 +421,6 @@ def test_relay_and_abort_on_either_loop(run, play):
                 gone.set()
 
         listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-        from neev_provider.upstream import Deployment
-
         deployment = Deployment("d", f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", "sk-nc-1")
         async with Upstream() as upstream:
             async with await upstream.open_stream(deployment, lambda _: BODY) as stream:

@@ -37,6 +37,9 @@ class TestRealUsage:
     def test_outweighs_what_was_relayed(self):
         assert meter_of(text("a" * 4000), event(usage=COUNT), DONE).usage() == Usage(30, 12)
 
+    def test_outweighs_what_has_been_counted_already(self):
+        assert meter_of(*[text("a" * 4000)] * 20, event(usage=COUNT), DONE).usage() == Usage(30, 12)
+
     def test_may_ride_on_the_last_content_chunk(self):
         last = event(says({"content": "x" * 400}, finish="stop"), usage=COUNT)
         meter = meter_of(text("hi"), last, DONE)

@@ -52,8 +52,9 @@ seen["tools"] = {"name": function.name, "arguments": json.loads(function.argumen
 as_json = client.chat.completions.create(
     model=model,
     messages=[{"role": "user", "content": "Give me a JSON object with a name."}],
+    temperature=0,
     response_format={"type": "json_object"},
-    max_tokens=80,
+    max_tokens=400,
 )
 seen["json"] = as_json.choices[0].message.content
 
