@@ -32,9 +32,9 @@ from neev_provider.litellm_errors import PROVIDER, misconfigured, missing_key, t
 from neev_provider.litellm_plugin import STREAM_MARK
 from neev_provider.loops import PerLoop, Portal
 from neev_provider.retry import NO_RETRIES
-from neev_provider.sse import EventSplitter, data_of, error_of, is_done
+from neev_provider.sse import EventSplitter, data_of, encode_event, error_of, is_done
 from neev_provider.upstream import Upstream
-from neev_provider.usage import StreamMeter, Usage, estimate_tokens, parse_usage
+from neev_provider.usage import StreamMeter, parse_usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from litellm.types.utils import GenericStreamingChunk, ModelResponse, ModelResponseStream
 
     from neev_provider.upstream import ChatStream
+    from neev_provider.usage import Usage
 
     Chunk: TypeAlias = ModelResponseStream | GenericStreamingChunk
 
@@ -204,15 +205,18 @@ class NeevLLM(CustomLLM):
                 meter.observe(event)
                 if (failure := error_of(event)) is not None:
                     raise failure
+                if is_done(event):
+                    break
                 data = data_of(event)
-                if data is None or is_done(event):
-                    continue
-                chunk = translator.feed(_decode(data))
+                chunk = None if data is None else translator.feed(_decode(data))
                 if chunk is not None:
                     yield chunk
+            if not meter.done and translator.finish_reason is None:
+                raise UpstreamError("upstream_bad_response", "The model provider's stream broke off.")
         except NeevError as error:
             raise call.failure(error) from None
         yield translator.end(meter.usage())
+        await stream.finish()
 
     def _read(
         self,
@@ -254,7 +258,7 @@ class NeevLLM(CustomLLM):
             request=request,
             deployment=deployment,
             refused=known.refused_fields if known else frozenset(),
-            timeouts=_timeouts(timeout),
+            timeouts=_timeouts(timeout, streamed=request.stream),
             in_proxy=in_proxy,
             in_router=bool((params.get("metadata") or {}).get("model_group")),
         )
@@ -291,22 +295,21 @@ def _fields(model: str, messages: list[Any], optional_params: Mapping[str, Any])
     return {**params, "model": model, "messages": plain}
 
 
-def _timeouts(timeout: float | httpx.Timeout | None) -> Timeouts:
-    """Return LiteLLM's timeout (seconds, or httpx's object) in our terms; ours where it says nothing."""
-    if timeout is None:
-        return _DEFAULT_TIMEOUTS
+def _timeouts(timeout: float | httpx.Timeout | None, *, streamed: bool) -> Timeouts:
+    """Return LiteLLM's timeout (seconds, or httpx's object) in our terms; ours where it says nothing.
+
+    For a stream it bounds each wait, as in OpenAI's client, not the whole: a long answer is no fault.
+    """
+    ours = _DEFAULT_TIMEOUTS
     if isinstance(timeout, httpx.Timeout):
-        return Timeouts(
-            connect=timeout.connect or _DEFAULT_TIMEOUTS.connect,
-            idle=timeout.read or _DEFAULT_TIMEOUTS.idle,
-            total=_DEFAULT_TIMEOUTS.total,
-        )
-    seconds = float(timeout)
-    return Timeouts(
-        connect=min(seconds, _DEFAULT_TIMEOUTS.connect),
-        idle=min(seconds, _DEFAULT_TIMEOUTS.idle),
-        total=seconds,
-    )
+        connect, wait = timeout.connect or ours.connect, timeout.read
+    else:
+        connect, wait = ours.connect, None if timeout is None else float(timeout)
+    if wait is None:
+        return Timeouts(connect=connect, idle=ours.idle, total=ours.total)
+    if streamed:
+        return Timeouts(connect=min(connect, wait), idle=min(wait, ours.idle), total=max(wait, ours.total))
+    return Timeouts(connect=min(connect, wait), idle=wait, total=wait)
 
 
 def _log_request(call: _Call, body: bytes, kwargs: Mapping[str, Any]) -> None:
@@ -323,15 +326,11 @@ def _log_request(call: _Call, body: bytes, kwargs: Mapping[str, Any]) -> None:
 
 
 def _estimate(call: _Call, answer: Mapping[str, Any]) -> Usage:
-    """Return what an answer without usage most likely cost."""
-    produced = b"".join(
-        msgspec.json.encode(choice.get("message")) for choice in answer["choices"] if isinstance(choice, dict)
-    )
-    return Usage(
-        prompt_tokens=estimate_tokens(call.request.prompt_bytes),
-        completion_tokens=estimate_tokens(len(produced)),
-        estimated=True,
-    )
+    """Return what an answer without usage most likely cost: as if the same had been streamed."""
+    choices = [{"delta": choice.get("message")} for choice in answer["choices"] if isinstance(choice, dict)]
+    meter = StreamMeter(call.request.prompt_bytes)
+    meter.observe(encode_event(msgspec.json.encode({"choices": choices})))
+    return meter.usage()
 
 
 async def _events(stream: ChatStream) -> AsyncIterator[bytes]:

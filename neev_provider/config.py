@@ -6,7 +6,7 @@ Responsible for reading and checking; `config_sync.py` writes the generated part
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -24,17 +24,29 @@ __all__ = ["ConfiguredDeployment", "ProxyConfig", "load_config", "read_document"
 
 _PREFIX: Final = "neev/"
 _REFERENCE: Final = "os.environ/"
+_ENTRY_KEYS: Final = frozenset({"model_name", "litellm_params", "model_info"})
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+_Weight = Annotated[float, msgspec.Meta(ge=0)]
+_Reference = Annotated[str, msgspec.Meta(pattern="^os\\.environ/.")]
 
 
 class _LiteLLMParams(msgspec.Struct):
     model: Annotated[str, msgspec.Meta(min_length=1)]
     api_base: str | None = None
     api_key: str | None = None
-    weight: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    weight: _Weight | None = None
+    rpm: _Weight | None = None
+    tpm: _Weight | None = None
     order: int | None = None
-    timeout: _Seconds | None = None
+    timeout: _Seconds | _Reference | None = None
+    stream_timeout: _Seconds | _Reference | None = None
+    num_retries: _Count | _Reference | None = None
+    max_parallel_requests: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    cooldown_time: _Weight | None = None
+    extra_headers: dict[str, str] | None = None
 
 
 class _Entry(msgspec.Struct):
@@ -46,11 +58,16 @@ class _Entry(msgspec.Struct):
 class _RouterSettings(msgspec.Struct):
     num_retries: _Count | None = None
     timeout: _Seconds | None = None
+    stream_timeout: _Seconds | None = None
+    retry_after: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    max_fallbacks: _Count | None = None
     allowed_fails: _Count | None = None
-    cooldown_time: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    cooldown_time: _Weight | None = None
     fallbacks: list[dict[str, list[Any]]] | None = None
+    default_fallbacks: list[Any] | None = None
     context_window_fallbacks: list[dict[str, list[Any]]] | None = None
-    model_group_alias: dict[str, Any] | None = None
+    content_policy_fallbacks: list[dict[str, list[Any]]] | None = None
+    model_group_alias: dict[str, str | dict[str, Any]] | None = None
 
 
 class _Neev(msgspec.Struct, forbid_unknown_fields=True):
@@ -76,11 +93,17 @@ class ConfiguredDeployment:
         model_name: the public name (model group) that clients ask for.
         model: LiteLLM's model string, with its provider prefix.
         neev_id: NeevAI's id if the adapter serves it, else None.
+        params: `litellm_params`, as written.
+        info: `model_info`, as written.
+        extra: what else the entry holds, as written.
     """
 
     model_name: str
     model: str
     neev_id: str | None
+    params: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    info: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +144,8 @@ def load_config(path: Path | str, environ: Mapping[str, str]) -> ProxyConfig:
     if checked.neev is not None:
         catalog = catalog.extended(parse_entries(checked.neev.models, source, "neev.models", created=0))
     deployments = tuple(
-        _deployment(entry, catalog, source, f"model_list[{index}].litellm_params.model")
-        for index, entry in enumerate(checked.model_list)
+        _deployment(entry, raw, catalog, source, f"model_list[{index}].litellm_params.model")
+        for index, (entry, raw) in enumerate(zip(checked.model_list, document["model_list"], strict=True))
     )
     _check_fallbacks(checked, {deployment.model_name for deployment in deployments}, source)
     for place, name in _references(document):
@@ -187,7 +210,9 @@ def _wrong(source: str, error: msgspec.ValidationError) -> ConfigError:
     return ConfigError(source, place, problem.replace("`", ""), "See docs/configuration.md.")
 
 
-def _deployment(entry: _Entry, catalog: Catalog, source: str, place: str) -> ConfiguredDeployment:
+def _deployment(
+    entry: _Entry, raw: Mapping[str, Any], catalog: Catalog, source: str, place: str
+) -> ConfiguredDeployment:
     model = entry.litellm_params.model
     neev_id = model.removeprefix(_PREFIX) if model.startswith(_PREFIX) else None
     if neev_id is not None and neev_id != "*" and neev_id not in catalog:
@@ -196,7 +221,14 @@ def _deployment(entry: _Entry, catalog: Catalog, source: str, place: str) -> Con
         raise ConfigError(
             source, place, f"'{neev_id}' is not in the catalog", f"{hint}A new model goes under neev.models."
         )
-    return ConfiguredDeployment(entry.model_name, model, neev_id)
+    return ConfiguredDeployment(
+        entry.model_name,
+        model,
+        neev_id,
+        params=raw["litellm_params"],
+        info=raw.get("model_info") or {},
+        extra={name: value for name, value in raw.items() if name not in _ENTRY_KEYS},
+    )
 
 
 def _check_fallbacks(checked: _Document, names: set[str], source: str) -> None:
@@ -207,7 +239,14 @@ def _check_fallbacks(checked: _Document, names: set[str], source: str) -> None:
     known = names | set(router.model_group_alias or ()) | {"*"}
     if any("*" in name for name in names):
         return
-    for setting in ("fallbacks", "context_window_fallbacks"):
+    for wrong in [n for n in router.default_fallbacks or () if isinstance(n, str) and n not in known]:
+        raise ConfigError(
+            source,
+            "router_settings.default_fallbacks",
+            f"'{wrong}' is not a model_name",
+            "Name one of the model_list.",
+        )
+    for setting in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
         for index, rule in enumerate(getattr(router, setting) or ()):
             for name, targets in rule.items():
                 for wrong in [n for n in (name, *targets) if isinstance(n, str) and n not in known]:

@@ -144,6 +144,27 @@ class TestMidStream:
     async def test_an_end_without_done_but_with_a_finish_reason_is_an_end(self, stream):
         assert text_of(await stream(ask("a b c", fault="no-done"))) == "a b c"
 
+    async def test_a_stream_that_just_ends_is_an_error_and_never_a_silent_stop(self, stream):
+        event = (
+            b'data: {"id":"x","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"half"}}]}\n\n'
+        )
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n" + event
+            )
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            # In a thread: the synchronous way blocks, and the server is on this loop.
+            text, error = await asyncio.to_thread(asyncio.run, self.broken(stream, "none", api_base=base))
+        assert text == "half"
+        assert isinstance(error, exceptions.BadGatewayError)
+
     @pytest.mark.parametrize("fault", ["odd-chunks", "split-bytes", "crlf"])
     async def test_odd_but_lawful_streams_arrive_whole(self, stream, fault):
         assert text_of(await stream(ask("grüße und 日本語 ✓", fault=fault))) == "grüße und 日本語 ✓"
