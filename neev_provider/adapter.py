@@ -78,7 +78,7 @@ class NeevLLM(CustomLLM):
     loop; the synchronous ones run on a loop in a background thread.
 
     Args:
-        catalog: which fields which model refuses; the package's own catalog by default.
+        catalog: which fields which model refuses; that of `NEEV_CATALOG`, or the package's own, by default.
         environ: where key and host are read from; the process environment by default.
     """
 
@@ -93,7 +93,7 @@ class NeevLLM(CustomLLM):
     @cached_property
     def catalog(self) -> Catalog:
         """The models' quirks, read on first use."""
-        return Catalog.load()
+        return Catalog.load(settings.catalog_path(self._environ))
 
     @override
     def completion(self, *args: Any, **kwargs: Any) -> ModelResponse:

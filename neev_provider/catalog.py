@@ -148,6 +148,10 @@ class Catalog:
             raise ConfigError(source, "models", "must be a list", "See the catalog.yaml of the package.")
         return cls(parse_entries(document["models"], source, "models", _unix(document.get("updated"))))
 
+    def dump(self) -> str:
+        """Return the catalog as a file that `load` reads: for another process, with a team's own entries."""
+        return yaml.safe_dump({"models": [_as_entry(model) for model in self]}, sort_keys=False)
+
     def get(self, model_id: str) -> Model | None:
         """Return the model with exactly this id, or None."""
         return self._models.get(model_id)
@@ -334,6 +338,18 @@ def _price(value: dict[str, Any] | None, modality: str, source: str, place: str)
                 source, f"{place}.{name}", str(error), "Or price: null if it is unknown."
             ) from None
     return Price(**{"prompt_nanos": 0, "completion_nanos": 0, **nanos})
+
+
+def _as_entry(model: Model) -> dict[str, Any]:
+    entry = {name: value for name, value in msgspec.to_builtins(model).items() if value not in (None, [], {})}
+    if model.modality == "speech" and model.voices is None:
+        entry["voices"] = "any"
+    if model.price is not None:
+        needed = ("characters",) if model.modality == "speech" else ("input", "output", "cached_input")
+        nanos = {name: getattr(model.price, _PRICE_FIELDS[name]) for name in needed}
+        # As text: a binary fraction would not come back as the same number.
+        entry["price"] = {name: str(Decimal(n) / 1000) for name, n in nanos.items() if n is not None}
+    return entry
 
 
 def _unix(value: object) -> int:

@@ -215,7 +215,7 @@ def _deployment(
 ) -> ConfiguredDeployment:
     model = entry.litellm_params.model
     neev_id = model.removeprefix(_PREFIX) if model.startswith(_PREFIX) else None
-    if neev_id is not None and neev_id != "*" and neev_id not in catalog:
+    if neev_id is not None and "*" not in neev_id and neev_id not in catalog:
         near = catalog.nearest(neev_id)
         hint = f"Did you mean {_PREFIX}{near}? " if near else ""
         raise ConfigError(

@@ -1,8 +1,8 @@
 """Which deployments are left alone for a while because they failed, decided as LiteLLM's router decides it.
 
-Responsible for counting successes and failures and for the rules (LiteLLM 1.106.2, `router_utils/cooldown_handlers.py`
-and `cooldown_cache.py`). Not responsible for choosing among those that are left (`routing.py`). State is that of one
-process. Called by `routing.py`.
+Responsible for counting successes and failures, and for the rules (LiteLLM 1.106.2: `cooldown_handlers.py` and
+`cooldown_cache.py` of its `router_utils`). Not responsible for choosing among those that are left (`routing.py`).
+State is that of one process. Called by `routing.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the environment says about the upstream: whose key, which host.
+"""What the environment says about the upstream: whose key, which host, which models.
 
 The one place that knows the variables' names and their order. Called by the adapter and the composition root.
 """
@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["API_KEY_VARIABLES", "BASE_URL_VARIABLE", "DEFAULT_BASE_URL", "api_key", "base_url"]
+__all__ = [
+    "API_KEY_VARIABLES",
+    "BASE_URL_VARIABLE",
+    "CATALOG_VARIABLE",
+    "DEFAULT_BASE_URL",
+    "api_key",
+    "base_url",
+    "catalog_path",
+]
 
 # Vendor code uses all three names (NEEV_API.md, "Hosts and auth").
 API_KEY_VARIABLES: Final = ("NEEV_API_KEY", "NEEV_MODEL_API_KEY", "NEEV_INFERENCE_API_KEY")
 BASE_URL_VARIABLE: Final = "NEEV_BASE_URL"
+CATALOG_VARIABLE: Final = "NEEV_CATALOG"  # a catalog file in place of the package's own
 DEFAULT_BASE_URL: Final = "https://inference.ai.neevcloud.com/v1"
 
 
@@ -26,3 +35,8 @@ def api_key(environ: Mapping[str, str]) -> str | None:
 def base_url(environ: Mapping[str, str]) -> str:
     """Return the upstream's OpenAI base URL: `NEEV_BASE_URL`, else the vendor's."""
     return environ.get(BASE_URL_VARIABLE, "").strip() or DEFAULT_BASE_URL
+
+
+def catalog_path(environ: Mapping[str, str]) -> str | None:
+    """Return the catalog file that `NEEV_CATALOG` names, or None for the package's own."""
+    return environ.get(CATALOG_VARIABLE, "").strip() or None

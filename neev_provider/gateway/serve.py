@@ -114,6 +114,11 @@ async def _start(
     uses_emulator: bool,
     console: Console,
 ) -> None:
+    if "models" in (config.document.get("neev") or {}):
+        # The other processes know the package's catalog only.
+        environ[settings.CATALOG_VARIABLE] = str(
+            _write(options.state / "run" / "catalog.yaml", config.catalog.dump())
+        )
     if uses_emulator:
         with console.status(f"Starting the emulator (engine {options.engine}) ..."):
             address = await _start_emulator(supervisor, options, environ)
@@ -136,10 +141,12 @@ async def _start_emulator(supervisor: Supervisor, options: ServeOptions, environ
     port = _free_port()
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "neev_provider", "emulator", "--host", "127.0.0.1"]
+    path = settings.catalog_path(environ)
+    catalog = [] if path is None else ["--catalog", path]
     await supervisor.start(
         ChildSpec(
             name="emulator",
-            command=[*command, "--port", str(port), "--engine", options.engine],
+            command=[*command, "--port", str(port), "--engine", options.engine, *catalog],
             environ=environ,
             log=_log_file(options, "emulator"),
             ready=lambda: _answers(address + "/v1/models", {"authorization": f"Bearer {_EMULATOR_KEY}"}),
@@ -209,11 +216,19 @@ def _render(config: ProxyConfig, base_url: str, state: Path) -> Path:
     Chat does so by itself (the adapter reads the environment); speech goes through LiteLLM's OpenAI client, whose
     host stands in the file.
     """
-    path = state / "run" / "proxy_config.yaml"
     document: dict[str, Any] = dict(config.document)
     document["model_list"] = [_with_base(entry, base_url) for entry in document["model_list"]]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    return _write(state / "run" / "proxy_config.yaml", yaml.safe_dump(document, sort_keys=False))
+
+
+def _write(path: Path, text: str) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            str(path), "", f"cannot be written ({error.strerror})", "Use another --state."
+        ) from None
     return path
 
 

@@ -196,6 +196,14 @@ class TestLoops:
             await asyncio.gather(*(litellm.acompletion(**params, messages=ask()) for _ in range(5)))
             assert len(connections) <= 5
 
+    async def test_streams_that_are_read_to_their_end_share_a_connection(self, emulator, target):
+        async with counting_relay(emulator) as (relay_url, connections):
+            params = {**target, "api_base": relay_url, "model": f"neev/{MODEL}"}
+            for _ in range(5):
+                chunks = [c async for c in await litellm.acompletion(**params, messages=ask(), stream=True)]
+                assert text_of(chunks) == "one two three"
+            assert len(connections) == 1
+
     def test_loops_one_after_the_other_leave_no_session_open(self, target):
         # An unclosed session warns when it is collected, and warnings are errors here.
         for _ in range(3):

@@ -258,3 +258,22 @@ def test_extended_adds_and_replaces(catalog):
     extended = catalog.extended([priced, Model("own", "me", 1)])
     assert extended.get("tts-1") is priced
     assert len(extended) == len(catalog) + 1
+
+
+def test_a_dumped_catalog_is_read_back_as_it_was(catalog, tmp_path):
+    own = [
+        Model(
+            "a",
+            "me",
+            5,
+            context_window=10,
+            max_output_tokens=7,
+            price=Price(1, 2, 3),
+            refused_fields=frozenset({"seed"}),
+        ),
+        Model("b", "me", 5, modality="speech", price=Price(0, 0, character_nanos=15_001), notes="x"),
+    ]
+    whole = catalog.extended(own)
+    file = tmp_path / "catalog.yaml"
+    file.write_text(whole.dump())
+    assert list(Catalog.load(file)) == list(whole)
