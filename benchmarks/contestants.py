@@ -102,11 +102,10 @@ _LITELLM_COMMAND: Final = (
 CONTESTANTS: Final = (
     Contestant(
         name="gateway",
-        what="neev-gateway: one worker, embedded store, without the LiteLLM process",
+        what="neev-gateway: one worker, a static key, no store yet, without the LiteLLM process",
         command=(
             *("{python}", "-m", "neev_provider", "serve", "--config", "{dir}/proxy_config.yaml"),
-            *("--host", "127.0.0.1", "--port", "{port}", "--metrics-port", "{metrics_port}"),
-            *("--workers", "1", "--store", "embedded", "--no-litellm"),
+            *("--host", "127.0.0.1", "--port", "{port}", "--workers", "1", "--no-litellm"),
             *("--upstream", "{upstream}/v1", "--state", "{dir}/state"),
         ),
         environ=_UPSTREAM_ENVIRON,

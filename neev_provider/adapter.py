@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from contextlib import aclosing
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -25,7 +26,7 @@ from typing_extensions import override
 from neev_provider import settings
 from neev_provider.catalog import Catalog
 from neev_provider.contract import LITELLM_ONLY_FIELDS, ChatRequest, forbidden_field, parse_chat_object
-from neev_provider.deployment import RESERVED_HEADERS, Deployment, Timeouts
+from neev_provider.deployment import RESERVED_HEADERS, Deployment, timeouts_of
 from neev_provider.errors import ConfigError, NeevError, RequestError, UpstreamError
 from neev_provider.litellm_chunks import ChunkTranslator, usage_block
 from neev_provider.litellm_errors import PROVIDER, misconfigured, missing_key, to_litellm
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from litellm.types.utils import GenericStreamingChunk, ModelResponse, ModelResponseStream
 
+    from neev_provider.deployment import Timeouts
     from neev_provider.upstream import ChatStream
     from neev_provider.usage import Usage
 
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
 __all__ = ["NeevLLM"]
 
 _PROXY_NOTE: Final = "_litellm_"
-_DEFAULT_TIMEOUTS: Final = Timeouts()
 
 
 class _Call(NamedTuple):
@@ -296,20 +297,11 @@ def _fields(model: str, messages: list[Any], optional_params: Mapping[str, Any])
 
 
 def _timeouts(timeout: float | httpx.Timeout | None, *, streamed: bool) -> Timeouts:
-    """Return LiteLLM's timeout (seconds, or httpx's object) in our terms; ours where it says nothing.
-
-    For a stream it bounds each wait, as in OpenAI's client, not the whole: a long answer is no fault.
-    """
-    ours = _DEFAULT_TIMEOUTS
-    if isinstance(timeout, httpx.Timeout):
-        connect, wait = timeout.connect or ours.connect, timeout.read
-    else:
-        connect, wait = ours.connect, None if timeout is None else float(timeout)
-    if wait is None:
-        return Timeouts(connect=connect, idle=ours.idle, total=ours.total)
-    if streamed:
-        return Timeouts(connect=min(connect, wait), idle=min(wait, ours.idle), total=max(wait, ours.total))
-    return Timeouts(connect=min(connect, wait), idle=wait, total=wait)
+    """Return LiteLLM's timeout (seconds, or httpx's object) in our terms; ours where it says nothing."""
+    if not isinstance(timeout, httpx.Timeout):
+        return timeouts_of(None if timeout is None else float(timeout), streamed=streamed)
+    ours = timeouts_of(timeout.read, streamed=streamed)
+    return ours if timeout.connect is None else replace(ours, connect=timeout.connect)
 
 
 def _log_request(call: _Call, body: bytes, kwargs: Mapping[str, Any]) -> None:

@@ -66,13 +66,24 @@ def serve(
     state: Annotated[Path, typer.Option(help="Directory for the generated key, logs and run files.")] = Path(
         ".neev"
     ),
+    litellm: Annotated[
+        bool,
+        typer.Option(
+            "--litellm/--no-litellm",
+            help="Serve through LiteLLM. Without it the gateway itself answers chat, models and speech, and no more.",
+        ),
+    ] = True,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Gateway processes; with --no-litellm.")] = 1,
+    grace: Annotated[
+        int, typer.Option(min=0, max=3600, help="Seconds for running answers to finish; with --no-litellm.")
+    ] = 30,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of all parts.")] = False,
 ) -> None:
     """Serve the API: starts everything that the configuration needs, until Ctrl-C."""
     from neev_provider.gateway import serve as root  # noqa: PLC0415
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    options = root.ServeOptions(config, host, port, upstream, engine, state, verbose)
+    options = root.ServeOptions(config, host, port, upstream, engine, state, verbose, litellm, workers, grace)
     asyncio.run(root.serve(options, os.environ, Console()))
 
 

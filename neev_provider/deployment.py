@@ -21,7 +21,7 @@ from neev_provider.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["RESERVED_HEADERS", "Deployment", "Timeouts", "normalise_base_url"]
+__all__ = ["RESERVED_HEADERS", "Deployment", "Timeouts", "normalise_base_url", "timeouts_of"]
 
 _USER_AGENT: Final = f"neev-provider/{__version__}"
 _VERSION_SEGMENT: Final = re.compile(r"/v\d+[a-z0-9]*$")
@@ -116,6 +116,25 @@ class Timeouts:
         object.__setattr__(
             self, "client", ClientTimeout(total=None, connect=self.connect, ceil_threshold=float("inf"))
         )
+
+
+def timeouts_of(seconds: float | None, *, streamed: bool) -> Timeouts:
+    """Return LiteLLM's one figure for an attempt in our terms.
+
+    For a stream it bounds each wait, as in OpenAI's client, not the whole: a long answer is no fault. An answer that
+    comes in one piece may take all of it before its first byte.
+
+    Args:
+        seconds: more than 0, or None for our own defaults.
+        streamed: whether the answer is a stream.
+    """
+    ours = Timeouts()
+    if seconds is None:
+        return ours
+    connect = min(seconds, ours.connect)
+    if streamed:
+        return Timeouts(connect=connect, idle=min(seconds, ours.idle), total=max(seconds, ours.total))
+    return Timeouts(connect=connect, idle=seconds, total=seconds)
 
 
 @dataclass(frozen=True, slots=True)

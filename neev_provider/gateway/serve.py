@@ -66,6 +66,9 @@ class ServeOptions:
         engine: the emulator's engine.
         state: directory for the generated key, logs and rendered configuration.
         verbose: pass the children's output through instead of logging it to files.
+        litellm: serve through LiteLLM; without it our own gateway answers NeevAI's four endpoints.
+        workers: gateway processes that share the port; without LiteLLM only.
+        grace: seconds that running answers have to finish when a gateway is stopped.
     """
 
     config: Path
@@ -75,6 +78,9 @@ class ServeOptions:
     engine: str = "local"
     state: Path = Path(".neev")
     verbose: bool = False
+    litellm: bool = True
+    workers: int = 1
+    grace: int = 30
 
 
 async def serve(options: ServeOptions, environment: Mapping[str, str], console: Console) -> None:
@@ -126,12 +132,17 @@ async def _start(
         environ[settings.BASE_URL_VARIABLE] = address + "/v1"
     else:
         console.print(f"[green]✓[/] upstream    {environ[settings.BASE_URL_VARIABLE]}")
-    with console.status("Starting LiteLLM (5 to 15 s) ..."):
-        await _start_litellm(
-            supervisor, options, _render(config, environ[settings.BASE_URL_VARIABLE], options.state), environ
-        )
     address = f"http://{options.host}:{options.port}"
-    console.print(f"[green]✓[/] LiteLLM     {address}")
+    if options.litellm:
+        with console.status("Starting LiteLLM (5 to 15 s) ..."):
+            rendered = _render(config, environ[settings.BASE_URL_VARIABLE], options.state)
+            await _start_litellm(supervisor, options, rendered, environ)
+        console.print(f"[green]✓[/] LiteLLM     {address}")
+    else:
+        with console.status("Starting the gateway ..."):
+            for number in range(options.workers):
+                await _start_worker(supervisor, options, number, environ)
+        console.print(f"[green]✓[/] gateway     {address} (workers: {options.workers}, without LiteLLM)")
     console.print(
         welcome(address + "/v1", environ[MASTER_KEY_VARIABLE], config), highlight=False, markup=False
     )
@@ -166,6 +177,30 @@ async def _start_litellm(
             environ=environ,
             log=_log_file(options, "litellm"),
             ready=lambda: _answers(f"http://{options.host}:{options.port}/health/liveliness", {}),
+        )
+    )
+
+
+async def _start_worker(
+    supervisor: Supervisor, options: ServeOptions, number: int, environ: Mapping[str, str]
+) -> None:
+    command = [sys.executable, "-m", "neev_provider.gateway.worker", "--config", str(options.config)]
+    await supervisor.start(
+        ChildSpec(
+            name=f"gateway-{number}",
+            command=[
+                *command,
+                "--host",
+                options.host,
+                "--port",
+                str(options.port),
+                "--grace",
+                str(options.grace),
+            ],
+            environ=environ,
+            log=_log_file(options, f"gateway-{number}"),
+            ready=lambda: _answers(f"http://{options.host}:{options.port}/readyz", {}),
+            stop_seconds=options.grace + 5.0,
         )
     )
 

@@ -46,6 +46,7 @@ class ChildSpec:
         log: file that its output is appended to; None passes it through.
         ready: returns True once it serves; polled.
         ready_seconds: how long it may take.
+        stop_seconds: between SIGTERM and SIGKILL.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ChildSpec:
     log: Path | None
     ready: Callable[[], Awaitable[bool]]
     ready_seconds: float = 120.0
+    stop_seconds: float = STOP_SECONDS
 
 
 class Child:
@@ -105,13 +107,15 @@ class Child:
             exited.cancel()
 
     async def stop(self) -> None:
-        """End the process and what it started: SIGTERM, then SIGKILL after `STOP_SECONDS`."""
+        """End the process and what it started: SIGTERM, then SIGKILL after `stop_seconds`."""
         if self.process.returncode is None:
             self._signal(signal.SIGTERM)
             try:
-                await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+                await asyncio.wait_for(self.process.wait(), self.spec.stop_seconds)
             except TimeoutError:
-                _log.warning("%s did not stop within %.0f s and is killed", self.spec.name, STOP_SECONDS)
+                _log.warning(
+                    "%s did not stop within %.0f s and is killed", self.spec.name, self.spec.stop_seconds
+                )
         # Also after a clean exit: a server's own children may have outlived it.
         self._signal(signal.SIGKILL)
         await self.process.wait()
@@ -151,8 +155,13 @@ class Supervisor:
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
-        for child in reversed(self._children):
-            await child.stop()
+        # In groups by name: workers drain side by side, what they depend on goes after them.
+        while self._children:
+            last = self._children[-1].spec.name.rpartition("-")[0]
+            group = [self._children.pop()]
+            while last and self._children and self._children[-1].spec.name.startswith(last + "-"):
+                group.append(self._children.pop())
+            await asyncio.gather(*(child.stop() for child in group))
 
     async def start(self, spec: ChildSpec) -> None:
         """Start a child, wait until it serves, and keep it running from then on.

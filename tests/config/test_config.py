@@ -50,6 +50,20 @@ def test_a_wildcard_needs_no_catalog_entry(tmp_path):
     assert load(tmp_path, "model_list: [{model_name: 'neev/*', litellm_params: {model: neev/*}}]")
 
 
+def test_a_wildcard_with_a_prefix_needs_none_either(tmp_path):
+    assert load(tmp_path, "model_list: [{model_name: 'gpt-*', litellm_params: {model: neev/gpt-*}}]")
+
+
+def test_a_deployment_keeps_what_was_written(tmp_path):
+    text = (
+        "model_list: [{model_name: a, litellm_params: {model: neev/gpt-oss-120b, timeout: os.environ/SECONDS, tags: [x]},"
+        " model_info: {mode: chat}, rpm: 5}]"
+    )
+    written = load(tmp_path, text, {"SECONDS": "3"}).deployments[0]
+    assert written.params == {"model": "neev/gpt-oss-120b", "timeout": "os.environ/SECONDS", "tags": ["x"]}
+    assert (written.info, written.extra) == ({"mode": "chat"}, {"rpm": 5})
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -72,6 +86,22 @@ def test_a_wildcard_needs_no_catalog_entry(tmp_path):
         (MINIMAL + "router_settings: {timeout: 0}", "router_settings.timeout: Expected float > 0"),
         (MINIMAL + "router_settings: {fallbacks: {a: b}}", "router_settings.fallbacks: Expected array"),
         (MINIMAL + "router_settings: {fallbacks: [{a: [nope]}]}", "'nope' is not a model_name"),
+        (MINIMAL + "router_settings: {default_fallbacks: [nope]}", "'nope' is not a model_name"),
+        (
+            MINIMAL + "router_settings: {content_policy_fallbacks: [{a: [nope]}]}",
+            "'nope' is not a model_name",
+        ),
+        (
+            MINIMAL + "router_settings: {stream_timeout: -1}",
+            "router_settings.stream_timeout: Expected float > 0",
+        ),
+        (MINIMAL + "router_settings: {max_fallbacks: many}", "router_settings.max_fallbacks: Expected int"),
+        (MINIMAL + "router_settings: {retry_after: -1}", "router_settings.retry_after: Expected float >= 0"),
+        (MINIMAL + "router_settings: {model_group_alias: {b: 3}}", "router_settings.model_group_alias"),
+        (MINIMAL.replace("}}]", ", rpm: -1}}]"), "litellm_params.rpm: Expected float >= 0"),
+        (MINIMAL.replace("}}]", ", timeout: soon}}]"), "litellm_params.timeout"),
+        (MINIMAL.replace("}}]", ", num_retries: -1}}]"), "litellm_params.num_retries"),
+        (MINIMAL.replace("}}]", ", extra_headers: {a: 1}}}]"), "litellm_params.extra_headers"),
         (MINIMAL + "neev: {modles: []}", "neev: Object contains unknown field modles"),
         (MINIMAL + "neev: {models: [{id: ''}]}", "neev.models[0].id"),
         (MINIMAL + "general_settings: []", "general_settings: Expected object"),

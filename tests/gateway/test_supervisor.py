@@ -68,10 +68,10 @@ async def test_leaving_stops_what_a_child_started_itself(tmp_path):
     await until(lambda: not alive(int((tmp_path / "grandchild").read_text())))  # a kill takes a moment
 
 
-async def test_a_child_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
+async def test_a_child_that_ignores_sigterm_is_killed(tmp_path):
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVE
     async with Supervisor() as supervisor:
-        await supervisor.start(spec(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVE))
+        await supervisor.start(spec(tmp_path, deaf, stop_seconds=0.2))
     assert not alive(pids(tmp_path)[0])
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.proxy.serving import serving
+from neev_provider.models_command import sync_config
+from tests.proxy.serving import ROOT, serving
+
+OWN_PRICE = "{id: tts-1, modality: speech, voices: any, created: 1, price: {characters: 15.0}}"
 
 
 @pytest.fixture(scope="session")
@@ -15,8 +18,14 @@ def served(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def echoing(tmp_path_factory):
-    """The same with the echo engine, which plays faults."""
-    with serving(tmp_path_factory.mktemp("echoing"), "--engine", "echo") as running:
+    """The same with the echo engine, which plays faults, and a price of the team's own for speech."""
+    directory = tmp_path_factory.mktemp("echoing")
+    config = directory / "proxy_config.yaml"
+    shipped = (ROOT / "proxy_config.yaml").read_text()
+    assert "  models: []\n" in shipped
+    config.write_text(shipped.replace("  models: []\n", f"  models: [{OWN_PRICE}]\n"))
+    assert "input_cost_per_character" in sync_config(config, None, check=False)
+    with serving(directory, "--engine", "echo", config=config) as running:
         yield running
 
 

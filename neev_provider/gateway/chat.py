@@ -1,0 +1,221 @@
+"""POST /v1/chat/completions: checked, routed, relayed; the bytes of upstream's answer are not rebuilt.
+
+What the contract changes is changed: `model` is the name that the client asked for, and a stream's usage is shown
+only to a client that asked. Called by `app.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from neev_provider.contract import parse_chat
+from neev_provider.errors import NeevError, UpstreamError
+from neev_provider.gateway.exchange import ClientGoneError
+from neev_provider.gateway.routed_call import call_by_plan, find_group
+from neev_provider.sse import (
+    EventSplitter,
+    Signal,
+    encode_error,
+    encode_event,
+    error_of,
+    terminated,
+    with_model,
+    without_usage,
+)
+from neev_provider.usage import StreamMeter, cost_nanos, parse_usage
+
+if TYPE_CHECKING:
+    from neev_provider.contract import ChatRequest
+    from neev_provider.gateway.access import Principal
+    from neev_provider.gateway.exchange import Exchange
+    from neev_provider.gateway.services import Services
+    from neev_provider.routed import RoutedDeployment
+    from neev_provider.routing import Group
+    from neev_provider.upstream import ChatStream, Response
+    from neev_provider.usage import Usage
+
+__all__ = ["chat"]
+
+_STREAM_HEADERS: Final = {
+    b"content-type": b"text/event-stream; charset=utf-8",
+    b"cache-control": b"no-cache",
+    b"x-accel-buffering": b"no",  # nginx in front would collect the chunks
+    b"x-neev-path": b"fast",
+}
+
+
+async def chat(exchange: Exchange, services: Services, principal: Principal) -> None:
+    """Answer a chat request.
+
+    Raises:
+        NeevError: before anything was sent.
+        ClientGoneError: the client went away.
+    """
+    request = parse_chat(await exchange.body(services.limits))
+    exchange.notes["model"] = request.model
+    group = find_group(services, request.model, principal, "chat")
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - for the type checker: a coroutine runs in a task
+    watcher = exchange.cancel_when_client_leaves(task)
+    try:
+        with ExitStack() as held:
+            if request.stream:
+                await _stream(exchange, services, principal, request, group, held)
+            else:
+                await _whole(exchange, services, principal, request, group, held)
+    except asyncio.CancelledError:
+        if watcher.done() and not watcher.cancelled():
+            task.uncancel()
+            raise ClientGoneError from None
+        raise
+    finally:
+        watcher.cancel()
+
+
+def _body(request: ChatRequest, deployment: RoutedDeployment, *, include_usage: bool) -> bytes:
+    limit = deployment.max_tokens if request.max_tokens is None else None
+    model = deployment.model
+    return request.encode(
+        model=model.id, include_usage=include_usage, max_tokens=limit, refused=model.refused_fields
+    )
+
+
+async def _whole(
+    exchange: Exchange,
+    services: Services,
+    principal: Principal,
+    request: ChatRequest,
+    group: Group,
+    held: ExitStack,
+) -> None:
+    async def attempt(deployment: RoutedDeployment) -> Response:
+        body = _body(request, deployment, include_usage=False)
+        return await services.upstream.chat(deployment.upstream, body, timeouts=deployment.timeouts)
+
+    deployment, response = await call_by_plan(services, group, principal, held, attempt)
+    fields = response.fields
+    body, name = response.body, msgspec.json.encode(request.model)
+    if fields.get("model") != name:
+        body = msgspec.json.encode({**fields, "model": msgspec.Raw(name)})
+    usage = _usage_of(request, response)
+    headers = {b"x-neev-path": b"fast", b"x-neev-model": deployment.model.id.encode()}
+    cost = _note(exchange, deployment, usage)
+    if cost is not None:
+        headers[b"x-neev-cost-usd"] = b"%d.%09d" % divmod(cost, 10**9)
+    await exchange.reply(200, body, headers)
+
+
+def _usage_of(request: ChatRequest, response: Response) -> Usage:
+    """Return what the answer used; where upstream does not say, what it would have counted as a stream."""
+    raw = response.fields.get("usage")
+    usage = None if raw is None else parse_usage(msgspec.json.decode(raw))
+    if usage is not None:
+        return usage
+    meter = StreamMeter(request.prompt_bytes)
+    choices = msgspec.json.decode(response.fields.get("choices", msgspec.Raw(b"[]")))
+    deltas = [{"delta": choice.get("message")} for choice in choices if isinstance(choice, dict)]
+    meter.observe(encode_event(msgspec.json.encode({"choices": deltas})))
+    return meter.usage()
+
+
+async def _stream(
+    exchange: Exchange,
+    services: Services,
+    principal: Principal,
+    request: ChatRequest,
+    group: Group,
+    held: ExitStack,
+) -> None:
+    async def attempt(deployment: RoutedDeployment) -> ChatStream:
+        return await services.upstream.open_stream(
+            deployment.upstream,
+            lambda include_usage: _body(request, deployment, include_usage=include_usage),
+            model=deployment.model.id,
+            timeouts=deployment.stream_timeouts,
+        )
+
+    deployment, stream = await call_by_plan(services, group, principal, held, attempt)
+    meter = StreamMeter(request.prompt_bytes)
+    async with stream:
+        await exchange.begin(200, {**_STREAM_HEADERS, b"x-neev-model": deployment.model.id.encode()})
+        try:
+            await _relay(exchange, request, stream, meter)
+        except NeevError as error:
+            exchange.notes["error"] = error.code
+            await exchange.write(encode_error(error))
+        finally:
+            # Also when the client has left: what was produced is charged.
+            _note(exchange, deployment, meter.usage())
+        await exchange.end()
+        if meter.done:
+            await stream.finish()
+
+
+async def _relay(exchange: Exchange, request: ChatRequest, stream: ChatStream, meter: StreamMeter) -> None:
+    """Pass the events on as they come, those of one read in one write, up to and with `[DONE]`.
+
+    Raises:
+        NeevError: upstream failed, or stopped without an end.
+    """
+    splitter = EventSplitter()
+    name = msgspec.json.encode(request.model)
+    shows_usage = request.include_usage
+    out: list[bytes] = []
+    while data := await stream.read():
+        out.clear()
+        failure: NeevError | None = None
+        for event in splitter.feed(data):
+            failure = _pass_on(event, name, meter, out, shows_usage=shows_usage)
+            if failure is not None or meter.done:
+                break
+        if out:
+            await exchange.write(out[0] if len(out) == 1 else b"".join(out))
+        if failure is not None:
+            raise failure
+        if meter.done:
+            return
+    out.clear()
+    failures = [
+        _pass_on(terminated(event), name, meter, out, shows_usage=shows_usage) for event in splitter.flush()
+    ]
+    await exchange.write(b"".join(out))
+    for failure in filter(None, failures):
+        raise failure
+    if not meter.done and meter.finish_reason is None:
+        raise UpstreamError("upstream_bad_response", "The model provider's stream broke off.")
+
+
+def _pass_on(
+    event: bytes, name: bytes, meter: StreamMeter, out: list[bytes], *, shows_usage: bool
+) -> NeevError | None:
+    """Append to `out` what the client is to see of an event; return the failure that it reports, if any."""
+    signal = meter.observe(event)
+    if signal is None:
+        out.append(with_model(event, name))
+    elif signal is Signal.ERROR:
+        return error_of(event)
+    elif signal is Signal.USAGE:
+        shown: bytes | None = event if shows_usage else without_usage(event)
+        if shown is not None:
+            out.append(with_model(shown, name))
+    else:
+        out.append(event)
+    return None
+
+
+def _note(exchange: Exchange, deployment: RoutedDeployment, usage: Usage) -> int | None:
+    """Note tokens and cost for the access log; return the cost in nano-USD, None if the model is unpriced."""
+    price = deployment.model.price
+    cost = None if price is None else cost_nanos(price, usage)
+    exchange.notes |= {
+        "upstream_model": deployment.model.id,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "estimated": usage.estimated,
+        "cost_nanos": cost,
+    }
+    return cost

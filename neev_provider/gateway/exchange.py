@@ -1,0 +1,168 @@
+"""One HTTP exchange over ASGI: its body in, its answer or stream out, its end noted.
+
+Responsible for the protocol's rules: size and pace of a body, one error shape, `x-request-id`, a client that goes
+away. Knows nothing of models. Called by the routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from neev_provider.errors import NeevError, RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    Scope = Mapping[str, Any]
+    Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+    Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+__all__ = ["ClientGoneError", "Exchange", "Limits"]
+
+_SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_JSON: Final = (b"content-type", b"application/json")
+
+
+class Limits:
+    """What a request may take up.
+
+    Attributes:
+        body_bytes: the largest body.
+        body_seconds: how long a body may take to arrive.
+    """
+
+    __slots__ = ("body_bytes", "body_seconds")
+
+    def __init__(self, body_bytes: int = 10_000_000, body_seconds: float = 30.0) -> None:
+        self.body_bytes = body_bytes
+        self.body_seconds = body_seconds
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection before it had its answer."""
+
+
+class Exchange:
+    """A request and the answer to it.
+
+    Attributes:
+        headers: the request's, lower-case names as bytes; of a repeated one the last.
+        request_id: the client's if sane, else ours.
+        started: `time.perf_counter()` at the start.
+        status: of the answer; 0 until one has begun.
+        notes: what the access log says beside it: key id, model, tokens, cost.
+    """
+
+    __slots__ = ("_receive", "_send", "headers", "notes", "request_id", "scope", "started", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.started = time.perf_counter()
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = self.headers.get(b"x-request-id", b"")
+        self.request_id = given if _SANE_ID.fullmatch(given) else b"req_" + secrets.token_hex(12).encode()
+        self.status = 0
+        self.notes: dict[str, Any] = {}
+
+    def bearer(self) -> str | None:
+        """Return the token of the Authorization header, or None."""
+        scheme, _, token = self.headers.get(b"authorization", b"").partition(b" ")
+        return token.strip().decode("latin-1") if scheme.lower() == b"bearer" and token.strip() else None
+
+    async def body(self, limits: Limits) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            RequestError: too large (413), too slow (408), not JSON by its content type (415).
+            ClientGoneError: the client went away meanwhile.
+        """
+        media = self.headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
+        if media != b"application/json" and not media.endswith(b"+json"):
+            raise RequestError(
+                "unsupported_media_type", "The body must be JSON, with content-type: application/json."
+            )
+        declared = self.headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared[:20]) > limits.body_bytes:
+            raise _too_large(limits)
+        first = await self._receive_within(limits.body_seconds)
+        if not first.get("more_body"):
+            return _checked(first.get("body", b""), limits)
+        parts = [first.get("body", b"")]
+        size = len(parts[0])
+        ends = self.started + limits.body_seconds
+        more = True
+        while more:
+            message = await self._receive_within(ends - time.perf_counter())
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > limits.body_bytes:
+                raise _too_large(limits)
+            more = bool(message.get("more_body"))
+        return b"".join(parts)
+
+    async def _receive_within(self, seconds: float) -> Mapping[str, Any]:
+        try:
+            async with asyncio.timeout(seconds):
+                message = await self._receive()
+        except TimeoutError:
+            raise RequestError("request_timeout", "The request's body did not arrive in time.") from None
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        return message
+
+    def cancel_when_client_leaves(self, task: asyncio.Task[Any]) -> asyncio.Task[None]:
+        """Cancel `task` as soon as the client closes the connection; cancel the returned one at the end."""
+
+        async def watch() -> None:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            task.cancel()
+
+        return asyncio.create_task(watch())
+
+    async def reply(self, status: int, body: bytes, headers: Mapping[bytes, bytes] | None = None) -> None:
+        """Send a complete answer; JSON unless `headers` says otherwise."""
+        await self.begin(status, {**dict((_JSON,)), **(headers or {}), b"content-length": b"%d" % len(body)})
+        head = self.scope["method"] == "HEAD"
+        await self._send({"type": "http.response.body", "body": b"" if head else body})
+
+    async def fail(self, error: NeevError) -> None:
+        """Send an error in OpenAI's shape."""
+        self.notes["error"] = error.code
+        extra = {name.encode(): value.encode() for name, value in error.headers().items()}
+        await self.reply(error.status, error.encode(), extra)
+
+    async def begin(self, status: int, headers: Mapping[bytes, bytes]) -> None:
+        """Send status and headers of an answer whose body follows by `write`."""
+        self.status = status
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [(b"x-request-id", self.request_id), *headers.items()],
+            }
+        )
+
+    async def write(self, data: bytes) -> None:
+        """Send a part of the body."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self) -> None:
+        """Send the end of the body."""
+        await self._send({"type": "http.response.body", "body": b""})
+
+
+def _checked(body: bytes, limits: Limits) -> bytes:
+    if len(body) > limits.body_bytes:
+        raise _too_large(limits)
+    return body
+
+
+def _too_large(limits: Limits) -> RequestError:
+    return RequestError("request_too_large", f"The body is larger than {limits.body_bytes:,} bytes.")

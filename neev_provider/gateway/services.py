@@ -1,0 +1,37 @@
+"""What the routes work with, made once by the composition root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from neev_provider.gateway.exchange import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from neev_provider.catalog import Catalog
+    from neev_provider.gateway.access import Access
+    from neev_provider.routing import Router
+    from neev_provider.upstream import Upstream
+
+__all__ = ["Services"]
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything that outlives a request.
+
+    Attributes:
+        router: which deployments serve a model name.
+        upstream: the pooled client; it retries nothing, the router's plan does.
+        access: who may call.
+        catalog: returns the models as known now.
+        limits: what a request may take up.
+    """
+
+    router: Router
+    upstream: Upstream
+    access: Access
+    catalog: Callable[[], Catalog]
+    limits: Limits = field(default_factory=Limits)
