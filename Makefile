@@ -27,7 +27,7 @@ test: $(VENV)/.dev $(CLIENTS)/.installed ## Run the tests; needs Python packages
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not system" $(ARGS)
 
 .PHONY: test-system
-test-system: $(VENV)/.dev $(CLIENTS)/.installed ## Run the tests that need Debian packages (installs them; root or sudo)
+test-system: $(VENV)/.dev $(CLIENTS)/.installed ## Run the tests that need Debian packages (installs them; needs root)
 	sh tests/system/install.sh
 	$(BIN)/python -m pytest -m system $(ARGS)
 

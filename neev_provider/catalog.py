@@ -341,7 +341,9 @@ def _price(value: dict[str, Any] | None, modality: str, source: str, place: str)
 
 
 def _as_entry(model: Model) -> dict[str, Any]:
-    entry = {name: value for name, value in msgspec.to_builtins(model).items() if value not in (None, [], {})}
+    entry = {
+        name: value for name, value in msgspec.to_builtins(model).items() if value not in (None, [], {}, 0)
+    }
     if model.modality == "speech" and model.voices is None:
         entry["voices"] = "any"
     if model.price is not None:

@@ -271,6 +271,7 @@ def test_a_dumped_catalog_is_read_back_as_it_was(catalog, tmp_path):
             price=Price(1, 2, 3),
             refused_fields=frozenset({"seed"}),
         ),
+        Model("c", "me", 0),
         Model("b", "me", 5, modality="speech", price=Price(0, 0, character_nanos=15_001), notes="x"),
     ]
     whole = catalog.extended(own)

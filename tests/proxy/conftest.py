@@ -7,7 +7,7 @@ import pytest
 from neev_provider.models_command import sync_config
 from tests.proxy.serving import ROOT, serving
 
-OWN_PRICE = "{id: tts-1, modality: speech, voices: any, created: 1, price: {characters: 15.0}}"
+OWN_PRICE = "{id: tts-1, modality: speech, voices: any, price: {characters: 15.0}}"
 
 
 @pytest.fixture(scope="session")
