@@ -211,6 +211,7 @@ _LITELLM_SETTINGS: Final = frozenset(
         "cache_params",
         "disable_hf_tokenizer_download",
         "suppress_debug_info",
+        "disable_stop_sequence_limit",  # the contract refuses what LiteLLM would cut
         "telemetry",
         "set_verbose",
         "json_logs",

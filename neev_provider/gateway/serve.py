@@ -144,7 +144,10 @@ async def _start(
                 await _start_worker(supervisor, options, number, environ)
         console.print(f"[green]✓[/] gateway     {address} (workers: {options.workers}, without LiteLLM)")
     console.print(
-        welcome(address + "/v1", environ[MASTER_KEY_VARIABLE], config), highlight=False, markup=False
+        welcome(address + "/v1", environ[MASTER_KEY_VARIABLE], config),
+        highlight=False,
+        markup=False,
+        soft_wrap=True,  # a line broken for the window could not be pasted
     )
 
 

@@ -28,6 +28,21 @@ def test_says_how_to_call_it(served):
         assert words in served.output
 
 
+def test_what_is_to_be_pasted_is_not_broken_into_lines(served):
+    lines = served.output.splitlines()
+    assert f'  -H "Authorization: Bearer {served.key}" -H "Content-Type: application/json" \\' in lines
+    assert f'client = OpenAI(base_url="{served.base_url}", api_key="{served.key}")' in lines
+
+
+def test_more_stop_strings_than_four_are_refused_and_not_cut(echoing):
+    body = {"model": "gpt-oss-120b", "stop": list("abcde"), "messages": [{"role": "user", "content": "x"}]}
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post(echoing, "/v1/chat/completions", body)
+    with caught.value as error:
+        assert error.code == 400
+        assert json.load(error)["error"]["param"] == "stop"
+
+
 def test_says_what_it_started(served):
     assert "engine local" in served.output
     assert "LiteLLM" in served.output
