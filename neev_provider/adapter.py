@@ -131,7 +131,7 @@ class NeevLLM(CustomLLM):
                 while (chunk := self._portal.run(_next_or_none(chunks))) is not None:
                     yield chunk
             finally:
-                self._portal.run(chunks.aclose())
+                self._portal.detach(chunks.aclose)
 
         return synchronously()
 
@@ -270,12 +270,20 @@ def _refuse_client_credentials(proxied: Mapping[str, Any]) -> None:
 
     LiteLLM's proxy bans most of these itself; this does not depend on its settings.
     """
+    # What the proxy itself knows as credentials it takes out of the body, and names here.
+    taken = proxied.get("credential_fields")
+    if taken:
+        raise _not_settable(str(next(iter(taken))))
     body = proxied.get("body")
     # The proxy notes things of its own in there.
     sent = [name for name in body if not name.startswith(_PROXY_NOTE)] if isinstance(body, dict) else []
     name = forbidden_field(sent)
     if name is not None:
-        raise RequestError("unsupported_parameter", f"{name} cannot be set by a request.", param=name)
+        raise _not_settable(name)
+
+
+def _not_settable(name: str) -> RequestError:
+    return RequestError("unsupported_parameter", f"{name} cannot be set by a request.", param=name)
 
 
 def _fields(model: str, messages: list[Any], optional_params: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import subprocess
+import sys
 from contextlib import asynccontextmanager, closing, suppress
 
 import litellm
@@ -286,3 +289,40 @@ class TestRegistration:
         monkeypatch.setattr(litellm, "LlmProviders", ["openai", "neev"])
         with pytest.raises(RuntimeError, match="of its own"):
             neev_provider.register()
+
+
+class TestNothingIsLeftBehind:
+    def test_a_stream_that_is_left_early_does_not_hold_up_the_end_of_the_process(self, target):
+        code = (
+            "import litellm, neev_provider\n"
+            "neev_provider.register()\n"
+            "messages = [{'role': 'user', 'content': 'x-neev-echo: tokens=1000,rate=20\\nx'}]\n"
+            f"stream = litellm.completion(model='neev/{MODEL}', messages=messages, stream=True, **{target!r})\n"
+            "for _ in stream:\n"
+            "    break\n"
+            "print('leaving')\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40)
+        assert (done.returncode, done.stdout) == (0, "leaving\n"), done.stderr
+
+    async def test_a_stream_may_be_collected_on_the_background_loop_itself(self, emulator, target):
+        handler = neev_provider.NeevLLM()
+        neev_provider.register(handler)
+        params = {**target, "model": f"neev/{MODEL}"}
+        held = [litellm.completion(**params, messages=ask(echo="tokens=1000,rate=20"), stream=True)]
+        next(held[0])
+
+        async def let_go() -> None:
+            held.clear()
+            gc.collect()
+
+        await asyncio.to_thread(handler._portal.run, let_go())
+        answer = await asyncio.wait_for(asyncio.to_thread(litellm.completion, **params, messages=ask()), 10)
+        assert answer.choices
+
+    def test_loops_that_have_ended_are_forgotten(self, target):
+        handler = neev_provider.NeevLLM()
+        neev_provider.register(handler)
+        for _ in range(5):
+            asyncio.run(litellm.acompletion(model=f"neev/{MODEL}", messages=ask(), **target))
+        assert len(handler._upstreams._held) == 0
