@@ -142,6 +142,10 @@ class Catalog:
                 ) from None
         try:
             document = yaml.safe_load(text)
+        except (ValueError, RecursionError):
+            raise ConfigError(
+                source, "", "holds a value that YAML cannot read", "Put texts in quotes."
+            ) from None
         except yaml.YAMLError as error:
             raise ConfigError(source, yaml_place(error), "is not valid YAML", "Correct the line.") from None
         if not isinstance(document, dict) or not isinstance(document.get("models"), list):

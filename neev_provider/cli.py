@@ -10,12 +10,12 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final, Literal, NoReturn
 
 import typer
 from rich.console import Console
 
-from neev_provider import Catalog, __version__
+from neev_provider import __version__
 from neev_provider.emulator.command import emulator
 from neev_provider.errors import ConfigError, NeevError
 
@@ -61,7 +61,8 @@ def serve(
         typer.Option(help="`emulator` or a base URL. [default: the emulator unless NEEV_API_KEY is set]"),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="The emulator's engine: local (a real small model) or echo.")
+        Literal["local", "echo"],
+        typer.Option(help="The emulator's engine: local (a real small model) or echo."),
     ] = "local",
     state: Annotated[Path, typer.Option(help="Directory for the generated key, logs and run files.")] = Path(
         ".neev"
@@ -95,7 +96,9 @@ def list_models(
     """List the catalog: ids, owners, context windows, prices."""
     from neev_provider import models_command  # noqa: PLC0415
 
-    catalog = asyncio.run(models_command.live_catalog(os.environ)) if live else Catalog.load()
+    catalog = (
+        asyncio.run(models_command.live_catalog(os.environ)) if live else models_command.catalog(os.environ)
+    )
     if as_json:
         typer.echo(models_command.as_json(catalog))
     else:
@@ -115,7 +118,7 @@ def sync_config(
     """Write the models of the catalog into the generated part of the proxy configuration."""
     from neev_provider import models_command  # noqa: PLC0415
 
-    difference = models_command.sync_config(config, base_url, check=check)
+    difference = models_command.sync_config(config, base_url, check=check, environ=os.environ)
     if not difference:
         typer.echo(f"{config} is up to date.")
     elif check:

@@ -14,6 +14,7 @@ import msgspec
 import yaml
 from typing_extensions import override
 
+from neev_provider import settings
 from neev_provider.catalog import Catalog, parse_entries, yaml_place
 from neev_provider.errors import ConfigError
 
@@ -140,7 +141,7 @@ def load_config(path: Path | str, environ: Mapping[str, str]) -> ProxyConfig:
         checked = msgspec.convert(document, _Document)
     except msgspec.ValidationError as error:
         raise _wrong(source, error) from None
-    catalog = Catalog.load()
+    catalog = Catalog.load(settings.catalog_path(environ))
     if checked.neev is not None:
         catalog = catalog.extended(parse_entries(checked.neev.models, source, "neev.models", created=0))
     deployments = tuple(
@@ -193,6 +194,9 @@ def read_document(path: Path) -> dict[str, Any]:
         raise ConfigError(source, "", f"cannot be read ({reason})", "Name a readable file.") from None
     try:
         document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a subclass of SafeLoader
+    except (ValueError, RecursionError):
+        # A date that is none; brackets without end.
+        raise ConfigError(source, "", "holds a value that YAML cannot read", "Put texts in quotes.") from None
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or "cannot be parsed"
         raise ConfigError(

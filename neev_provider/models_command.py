@@ -11,6 +11,7 @@ from neev_provider import settings
 from neev_provider.catalog import Catalog, Model, parse_entries
 from neev_provider.config import read_document
 from neev_provider.config_sync import sync
+from neev_provider.deployment import normalise_base_url
 from neev_provider.errors import ConfigError
 from neev_provider.upstream import NO_RETRIES, Deployment, Upstream
 
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["as_json", "as_table", "live_catalog", "sync_config"]
+__all__ = ["as_json", "as_table", "catalog", "live_catalog", "sync_config"]
+
+
+def catalog(environ: Mapping[str, str]) -> Catalog:
+    """Return the catalog that `NEEV_CATALOG` names, or the package's own."""
+    return Catalog.load(settings.catalog_path(environ))
 
 
 async def live_catalog(environ: Mapping[str, str]) -> Catalog:
@@ -33,33 +39,35 @@ async def live_catalog(environ: Mapping[str, str]) -> Catalog:
         raise ConfigError.missing_variable(settings.API_KEY_VARIABLES[0], "The upstream's list needs a key.")
     async with Upstream(retry=NO_RETRIES) as upstream:
         listing = await upstream.models(Deployment("models", settings.base_url(environ), key))
-    return Catalog.load().merged(listing)
+    return catalog(environ).merged(listing)
 
 
-def as_table(catalog: Catalog) -> Table:
+def as_table(models: Catalog) -> Table:
     """Return the catalog as a table for people."""
     table = Table("Model", "Owner", "Context", "USD per 1M in / out", "Listed", box=None, pad_edge=False)
-    for model in catalog:
+    for model in models:
         context = f"{model.context_window:,}" if model.context_window else "unknown"
         table.add_row(model.id, model.owned_by, context, _price(model), "yes" if model.listed else "no")
     return table
 
 
-def as_json(catalog: Catalog) -> str:
+def as_json(models: Catalog) -> str:
     """Return the catalog as JSON for scripts; prices in integer nano-USD per unit."""
-    return msgspec.json.format(msgspec.json.encode([_fields(model) for model in catalog])).decode()
+    return msgspec.json.format(msgspec.json.encode([_fields(model) for model in models])).decode()
 
 
-def sync_config(path: Path, base_url: str | None, *, check: bool) -> str:
+def sync_config(path: Path, base_url: str | None, *, check: bool, environ: Mapping[str, str]) -> str:
     """Bring the generated part of a configuration up to date; see `config_sync.sync`.
 
     Models that the file itself defines under `neev.models` are written too.
     """
-    catalog = Catalog.load()
+    known = catalog(environ)
+    if base_url is not None:
+        base_url = normalise_base_url(base_url, source="--base-url")
     if path.exists():
         own = (read_document(path).get("neev") or {}).get("models") or []
-        catalog = catalog.extended(parse_entries(own, str(path), "neev.models", created=0))
-    return sync(path, catalog, base_url=base_url or settings.DEFAULT_BASE_URL, check=check)
+        known = known.extended(parse_entries(own, str(path), "neev.models", created=0))
+    return sync(path, known, base_url=base_url or settings.DEFAULT_BASE_URL, check=check)
 
 
 def _price(model: Model) -> str:

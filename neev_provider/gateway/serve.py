@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 import signal
 import socket
@@ -39,6 +40,10 @@ __all__ = ["EMULATOR", "ServeOptions", "serve"]
 EMULATOR: Final = "emulator"
 _EMULATOR_KEY: Final = "sk-nc-emulator"  # the emulator takes any key of this form
 MASTER_KEY_VARIABLE: Final = "LITELLM_MASTER_KEY"
+_MASTER_KEY: Final = re.compile(
+    r"sk-[\x21-\x7e]{32,}"
+)  # LiteLLM's own rule, which it applies to some starts only
+_KEY: Final = re.compile(r"[\x21-\x7e]+")
 
 # Nothing but the upstream is ever contacted: LiteLLM reads its own copies of what it would download.
 _OFFLINE: Final[Mapping[str, str]] = {
@@ -132,7 +137,7 @@ async def _start(
         environ[settings.BASE_URL_VARIABLE] = address + "/v1"
     else:
         console.print(f"[green]✓[/] upstream    {environ[settings.BASE_URL_VARIABLE]}")
-    address = f"http://{options.host}:{options.port}"
+    address = _address(options)
     if options.litellm:
         with console.status("Starting LiteLLM (5 to 15 s) ..."):
             rendered = _render(config, environ[settings.BASE_URL_VARIABLE], options.state)
@@ -179,7 +184,7 @@ async def _start_litellm(
             command=[*command, "--config", str(config), "--host", options.host, "--port", str(options.port)],
             environ=environ,
             log=_log_file(options, "litellm"),
-            ready=lambda: _answers(f"http://{options.host}:{options.port}/health/liveliness", {}),
+            ready=lambda: _answers(_address(options) + "/health/liveliness", {}),
         )
     )
 
@@ -202,7 +207,7 @@ async def _start_worker(
             ],
             environ=environ,
             log=_log_file(options, f"gateway-{number}"),
-            ready=lambda: _answers(f"http://{options.host}:{options.port}/readyz", {}),
+            ready=lambda: _answers(_address(options) + "/readyz", {}),
             stop_seconds=options.grace + 5.0,
         )
     )
@@ -216,14 +221,25 @@ def _environment(options: ServeOptions, environ: Mapping[str, str]) -> tuple[dic
     if uses_emulator:
         key = _EMULATOR_KEY
     elif options.upstream is not None:
-        merged[settings.BASE_URL_VARIABLE] = options.upstream
+        merged[settings.BASE_URL_VARIABLE] = normalise_base_url(options.upstream, source="--upstream")
     if key is None:
         raise ConfigError.missing_variable(
             settings.API_KEY_VARIABLES[0], "Set it to a NeevAI 'Model API' key, or use --upstream emulator."
         )
+    if not _KEY.fullmatch(key):
+        raise ConfigError(
+            settings.API_KEY_VARIABLES[0], "", "holds a character that no key has", "Copy the key again."
+        )
     merged[settings.API_KEY_VARIABLES[0]] = key
     if not merged.get(MASTER_KEY_VARIABLE):
         merged[MASTER_KEY_VARIABLE] = _own_master_key(options.state)
+    if not _MASTER_KEY.fullmatch(merged[MASTER_KEY_VARIABLE]):
+        raise ConfigError(
+            MASTER_KEY_VARIABLE,
+            "",
+            "is too weak: whoever guesses it spends your money",
+            "Use sk- and at least 32 random characters, or unset it to have one made.",
+        )
     return merged, uses_emulator
 
 
@@ -232,7 +248,10 @@ def _own_master_key(state: Path) -> str:
     path = state / "master_key"
     try:
         if path.exists():
-            return path.read_text(encoding="ascii").strip()
+            kept = path.read_text(encoding="latin-1").strip()
+            if not _MASTER_KEY.fullmatch(kept):
+                raise ConfigError(str(path), "", "does not hold a key", "Remove the file to have one made.")
+            return kept
         state.mkdir(parents=True, exist_ok=True)
         key = "sk-" + secrets.token_urlsafe(32)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -262,6 +281,7 @@ def _render(config: ProxyConfig, base_url: str, state: Path) -> Path:
 def _write(path: Path, text: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # keys may stand in it
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(
@@ -311,6 +331,11 @@ async def _answers(url: str, headers: Mapping[str, str]) -> bool:
             return response.status == 200  # noqa: PLR2004
     except (aiohttp.ClientError, TimeoutError, OSError):
         return False
+
+
+def _address(options: ServeOptions) -> str:
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    return f"http://{host}:{options.port}"
 
 
 def _free_port() -> int:

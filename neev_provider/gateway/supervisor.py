@@ -67,12 +67,25 @@ class Child:
         self.started_at: Final = time.monotonic()
 
     @classmethod
-    async def start(cls, spec: ChildSpec) -> Child:
-        """Start the process; does not wait until it is ready."""
+    async def start(cls, spec: ChildSpec, *, fresh: bool = True) -> Child:
+        """Start the process; does not wait until it is ready.
+
+        Args:
+            spec: what to run.
+            fresh: begin its log anew; a restart goes on with it.
+
+        Raises:
+            ConfigError: the log cannot be written.
+        """
         output: IO[bytes] | None = None
         if spec.log is not None:
-            spec.log.parent.mkdir(parents=True, exist_ok=True)
-            output = spec.log.open("ab")
+            try:
+                spec.log.parent.mkdir(parents=True, exist_ok=True)
+                # A log begins with its start: what is shown after a failure is of this one.
+                output = spec.log.open("wb" if fresh else "ab")
+            except OSError as error:
+                problem = f"cannot be written ({error.strerror})"
+                raise ConfigError(str(spec.log), "", problem, "Use another --state.") from None
         try:
             process = await asyncio.create_subprocess_exec(
                 *spec.command,
@@ -187,7 +200,7 @@ class Supervisor:
             _log.error("%s ended with exit code %s; starting it again in %s s", child.spec.name, code, pause)
             await child.stop()
             await asyncio.sleep(pause)
-            successor = await Child.start(child.spec)
+            successor = await Child.start(child.spec, fresh=False)
             self._children[self._children.index(child)] = successor
             child = successor
 
