@@ -25,12 +25,12 @@ from typing_extensions import override
 
 from neev_provider import settings
 from neev_provider.catalog import Catalog
-from neev_provider.contract import LITELLM_ONLY_FIELDS, ChatRequest, forbidden_field, parse_chat_object
+from neev_provider.contract import LITELLM_ONLY_FIELDS, ChatRequest, parse_chat_object
 from neev_provider.deployment import RESERVED_HEADERS, Deployment, timeouts_of
 from neev_provider.errors import ConfigError, NeevError, RequestError, UpstreamError
 from neev_provider.litellm_chunks import ChunkTranslator, usage_block
 from neev_provider.litellm_errors import PROVIDER, misconfigured, missing_key, to_litellm
-from neev_provider.litellm_plugin import STREAM_MARK
+from neev_provider.litellm_plugin import STREAM_MARK, refuse_client_credentials
 from neev_provider.loops import PerLoop, Portal
 from neev_provider.retry import NO_RETRIES
 from neev_provider.sse import EventSplitter, data_of, encode_event, error_of, is_done
@@ -175,10 +175,14 @@ class NeevLLM(CustomLLM):
             raise call.failure(error) from None
         kwargs["logging_obj"].post_call(original_response=response.body.decode("utf-8", "replace"))
         usage = parse_usage(answer.get("usage")) or _estimate(call, answer)
-        answer["usage"] = {**(answer.get("usage") or {}), **usage_block(usage)}
-        built: ModelResponse = convert_to_model_response_object(
-            response_object=answer, model_response_object=kwargs["model_response"]
-        )
+        given = answer.get("usage")
+        answer["usage"] = {**(given if isinstance(given, dict) else {}), **usage_block(usage)}
+        try:
+            built: ModelResponse = convert_to_model_response_object(
+                response_object=answer, model_response_object=kwargs["model_response"]
+            )
+        except Exception:  # noqa: BLE001 - LiteLLM's builders raise whatever an odd answer makes them
+            raise call.failure(_odd_answer()) from None
         built.model = call.model
         return built
 
@@ -209,7 +213,7 @@ class NeevLLM(CustomLLM):
                 if is_done(event):
                     break
                 data = data_of(event)
-                chunk = None if data is None else translator.feed(_decode(data))
+                chunk = None if data is None else _translate(translator, _decode(data))
                 if chunk is not None:
                     yield chunk
             if not meter.done and translator.finish_reason is None:
@@ -237,7 +241,7 @@ class NeevLLM(CustomLLM):
         in_proxy = isinstance(proxied, dict)
         try:
             if isinstance(proxied, dict):
-                _refuse_client_credentials(proxied)
+                refuse_client_credentials(proxied)
             request = parse_chat_object(_fields(model, messages, optional_params))
         except RequestError as error:
             raise to_litellm(error, model=model, in_proxy=in_proxy) from None
@@ -263,27 +267,6 @@ class NeevLLM(CustomLLM):
             in_proxy=in_proxy,
             in_router=bool((params.get("metadata") or {}).get("model_group")),
         )
-
-
-def _refuse_client_credentials(proxied: Mapping[str, Any]) -> None:
-    """Refuse what a proxy's client sent to choose host, key or headers.
-
-    LiteLLM's proxy bans most of these itself; this does not depend on its settings.
-    """
-    # What the proxy itself knows as credentials it takes out of the body, and names here.
-    taken = proxied.get("credential_fields")
-    if taken:
-        raise _not_settable(str(next(iter(taken))))
-    body = proxied.get("body")
-    # The proxy notes things of its own in there.
-    sent = [name for name in body if not name.startswith(_PROXY_NOTE)] if isinstance(body, dict) else []
-    name = forbidden_field(sent)
-    if name is not None:
-        raise _not_settable(name)
-
-
-def _not_settable(name: str) -> RequestError:
-    return RequestError("unsupported_parameter", f"{name} cannot be set by a request.", param=name)
 
 
 def _fields(model: str, messages: list[Any], optional_params: Mapping[str, Any]) -> dict[str, Any]:
@@ -340,6 +323,17 @@ async def _events(stream: ChatStream) -> AsyncIterator[bytes]:
             yield event
     for event in splitter.flush():
         yield event
+
+
+def _translate(translator: ChunkTranslator, chunk: dict[str, Any]) -> Chunk | None:
+    try:
+        return translator.feed(chunk)
+    except Exception:  # noqa: BLE001 - LiteLLM's types raise whatever an odd chunk makes them
+        raise _odd_answer() from None
+
+
+def _odd_answer() -> UpstreamError:
+    return UpstreamError("upstream_bad_response", "The model provider's answer is not a chat completion.")
 
 
 def _decode(data: bytes) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""`plugin`: the callback that lets LiteLLM open a stream before it promises one.
+"""`plugin`: what LiteLLM's callbacks do for NeevAI's models: the contract at the proxy's door, streams opened early.
+
+A proxy's client is refused here, before routing and retries: bad input by the contract's words, and any attempt to
+choose host, key or headers.
 
 LiteLLM calls a custom handler's `astreaming` on a worker thread, wraps what it returns, and learns of upstream's
 status only when the stream is read: too late for retries and context-window fallbacks. A call that this hook marks
@@ -9,22 +12,89 @@ streams work too, but without those two features.
 
 from __future__ import annotations
 
-from typing import Any, Final
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from litellm.integrations.custom_logger import CustomLogger
+from litellm.proxy._types import ProxyException
 from litellm.types.utils import CallTypes
 from typing_extensions import override
 
+from neev_provider import settings
+from neev_provider.catalog import Catalog
+from neev_provider.contract import LITELLM_ONLY_FIELDS, forbidden_field, parse_chat_object, parse_speech
+from neev_provider.errors import NeevError, RequestError
 from neev_provider.litellm_errors import PROVIDER
 
-__all__ = ["STREAM_MARK", "NeevPlugin"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["STREAM_MARK", "NeevPlugin", "refuse_client_credentials"]
 
 # Travels with the parameters of one call, from the hook to the handler, and no further.
 STREAM_MARK: Final = "neev_opens_stream"
 
 
+_CHAT_CALLS: Final = frozenset({"completion", "acompletion"})
+_SPEECH_CALLS: Final = frozenset({"audio_speech", "speech", "aspeech"})
+_PROXY_NOTE: Final = "_litellm_"
+
+
 class NeevPlugin(CustomLogger):
-    """Marks asynchronous streams of our provider."""
+    """Checks requests at the proxy's door, and marks asynchronous streams of our provider.
+
+    Args:
+        catalog: which voices which model has; the package's own by default.
+    """
+
+    def __init__(self, catalog: Catalog | None = None) -> None:
+        super().__init__()
+        self._catalog: Final = catalog or Catalog.load(settings.catalog_path(os.environ))
+
+    @override
+    async def async_pre_call_hook(
+        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
+    ) -> None:
+        """Refuse what must not reach upstream.
+
+        Raises:
+            ProxyException: LiteLLM's form of an error that a client sees.
+        """
+        proxied = data.get("proxy_server_request")
+        if not isinstance(proxied, dict):
+            return
+        try:
+            refuse_client_credentials(proxied)
+            self._check(proxied.get("body"), call_type)
+        except NeevError as error:
+            raise ProxyException(
+                error.message, error.type, error.param, code=error.status, openai_code=error.code
+            ) from None
+
+    def _check(self, body: object, call_type: str) -> None:
+        """Apply the contract to a call of a model that NeevAI serves; others are other providers' to judge."""
+        if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+            return
+        served = _served_models(body["model"])
+        # What is LiteLLM's own to judge, the proxy fills with objects of its own by now.
+        sent = {
+            name: value
+            for name, value in body.items()
+            if name not in LITELLM_ONLY_FIELDS and not name.startswith(_PROXY_NOTE)
+        }
+        speaks = [model for model in map(self._catalog.get, served) if model and model.modality == "speech"]
+        if call_type in _SPEECH_CALLS and served:
+            if len(speaks) < len(served):
+                raise _wrong_endpoint(body["model"])
+            request = parse_speech(msgspec.json.encode(sent))
+            for model in speaks:
+                request.check_voice(model)
+        elif call_type in _CHAT_CALLS and served:
+            if speaks:
+                raise _wrong_endpoint(body["model"])
+            parse_chat_object(sent)
 
     @override
     async def async_pre_call_deployment_hook(
@@ -36,3 +106,34 @@ class NeevPlugin(CustomLogger):
         if not str(kwargs.get("model", "")).startswith(f"{PROVIDER}/"):
             return None
         return {**kwargs, "stream": False, STREAM_MARK: True}
+
+
+def refuse_client_credentials(proxied: Mapping[str, Any]) -> None:
+    """Refuse what a proxy's client sent to choose host, key or headers, whatever LiteLLM's own settings say.
+
+    Args:
+        proxied: LiteLLM's `proxy_server_request`.
+
+    Raises:
+        RequestError: names the field.
+    """
+    body = proxied.get("body")
+    # The proxy notes things of its own in the body, and takes what it knows as credentials out of it.
+    sent = [name for name in body if not name.startswith(_PROXY_NOTE)] if isinstance(body, dict) else []
+    name = next(iter(proxied.get("credential_fields") or ()), None) or forbidden_field(sent)
+    if name is not None:
+        raise RequestError("unsupported_parameter", f"{name} cannot be set by a request.", param=str(name))
+
+
+def _wrong_endpoint(name: str) -> RequestError:
+    return RequestError("invalid_value", f"The model '{name}' does not serve this endpoint.", param="model")
+
+
+def _served_models(name: str) -> list[str]:
+    """Return NeevAI's ids behind a public name of the running proxy; empty if another provider serves it too."""
+    module = sys.modules.get("litellm.proxy.proxy_server")
+    router = getattr(module, "llm_router", None)
+    entries = router.get_model_list(model_name=name) if router is not None else None
+    models = [str(entry["litellm_params"]["model"]) for entry in entries or ()]
+    ours = [model.partition("/")[2] for model in models if model.startswith((f"{PROVIDER}/", "openai/tts-"))]
+    return ours if len(ours) == len(models) else []

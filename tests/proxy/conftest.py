@@ -24,7 +24,7 @@ def echoing(tmp_path_factory):
     shipped = (ROOT / "proxy_config.yaml").read_text()
     assert "  models: []\n" in shipped
     config.write_text(shipped.replace("  models: []\n", f"  models: [{OWN_PRICE}]\n"))
-    assert "input_cost_per_character" in sync_config(config, None, check=False)
+    assert "input_cost_per_character" in sync_config(config, None, check=False, environ={})
     with serving(directory, "--engine", "echo", config=config) as running:
         yield running
 

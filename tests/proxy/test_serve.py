@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import stat
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -189,3 +190,51 @@ class TestLiteLLMAlone:
         finally:
             process.terminate()
             process.wait(30)
+
+
+class TestTheProxysDoor:
+    """Bad input is refused by the contract's words, before LiteLLM routes and retries it."""
+
+    def refused(self, echoing, body, path: str = "/v1/chat/completions") -> tuple[int, dict, float]:
+        began = time.monotonic()
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            post(echoing, path, body)
+        with caught.value as error:
+            return error.code, json.load(error)["error"], time.monotonic() - began
+
+    @pytest.mark.parametrize(
+        ("fields", "param"),
+        [
+            ({"messages": []}, "messages"),
+            ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+            ({"messages": ["x"]}, "messages[0]"),
+            ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
+            ({"temperature": 3}, "temperature"),
+            ({"n": 129}, "n"),
+            ({"stop": list("abcde")}, "stop"),
+            ({"api_key": "sk-nc-chosen-by-the-client"}, "api_key"),
+            ({"extra_headers": {"x": "y"}}, "extra_headers"),
+        ],
+    )
+    def test_chat(self, echoing, fields, param):
+        body = {"model": "gpt-oss-120b", "messages": [{"role": "user", "content": "x"}], **fields}
+        status, error, seconds = self.refused(echoing, body)
+        assert (status, error["param"]) == (400, param)
+        assert "Traceback" not in error["message"]
+        assert "sk-nc-chosen" not in str(error)
+        assert seconds < 2  # not retried
+
+    @pytest.mark.parametrize(
+        ("fields", "param"),
+        [
+            ({"model": "gpt-oss-120b"}, "model"),
+            ({"input": ""}, "input"),
+            ({"speed": 9}, "speed"),
+            ({"response_format": "wav"}, "response_format"),
+            ({"api_key": "sk-nc-chosen-by-the-client"}, "api_key"),
+        ],
+    )
+    def test_speech(self, echoing, fields, param):
+        body = {"model": "tts-1", "voice": "alloy", "input": "x", **fields}
+        status, error, _ = self.refused(echoing, body, "/v1/audio/speech")
+        assert (status, error["param"]) == (400, param)
