@@ -65,7 +65,10 @@ def to_litellm(error: NeevError, *, model: str, in_proxy: bool) -> Exception:
             NeevAI is a 502: a 401 would tell the client that its own key is wrong.
     """
     # A script sees upstream's own status, a proxy's client the contract's (502 for any 5xx of upstream).
-    given = None if in_proxy and error.status == HTTPStatus.BAD_GATEWAY else error.upstream_status
+    ours = error.code == _ACCOUNT
+    given = (
+        None if in_proxy and error.status == HTTPStatus.BAD_GATEWAY and not ours else error.upstream_status
+    )
     make = (
         _BY_CODE.get(error.code)
         or (None if given is None else _BY_UPSTREAM_STATUS.get(given))
@@ -115,6 +118,9 @@ def _decorated(
     if make is exceptions.Timeout:
         extra = {"headers": error.headers(), "exception_status_code": status, "response": response}
     built: Any = make(message=message, model=model, llm_provider=PROVIDER, **extra)
+    if error.code == _ACCOUNT:
+        # The class keeps the router from trying the same account again; the status is what a client sees.
+        built.status_code = status
     # The proxy copies these three into the error body it answers with.
     built.type, built.param, built.code = error.type, error.param, error.code
     return cast("Exception", built)

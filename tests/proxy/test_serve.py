@@ -192,6 +192,26 @@ class TestLiteLLMAlone:
             process.wait(30)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [401, 402, 403])
+def test_trouble_with_our_account_is_a_502_and_never_retried(echoing, status, stream):
+    urllib.request.urlopen(
+        urllib.request.Request(echoing.emulator_url + "/_emulator/requests", method="DELETE")
+    ).close()
+    body = {
+        "model": "gpt-oss-20b",
+        "stream": stream,
+        "messages": [{"role": "user", "content": f"x-neev-fault: status={status}\nx"}],
+    }
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post(echoing, "/v1/chat/completions", body)
+    with caught.value as error:
+        assert error.code == 502
+        assert "your key" in json.load(error)["error"]["message"]
+    with urllib.request.urlopen(echoing.emulator_url + "/_emulator/requests") as response:
+        assert len([r for r in json.load(response)["requests"] if r["path"].endswith("/completions")]) == 1
+
+
 class TestTheProxysDoor:
     """Bad input is refused by the contract's words, before LiteLLM routes and retries it."""
 
