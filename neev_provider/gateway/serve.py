@@ -100,6 +100,9 @@ async def serve(options: ServeOptions, environment: Mapping[str, str], console: 
         source = settings.BASE_URL_VARIABLE if options.upstream is None else "--upstream"
         environ[settings.BASE_URL_VARIABLE] = normalise_base_url(settings.base_url(environ), source=source)
     config = load_config(options.config, environ)
+    literal = (config.document.get("general_settings") or {}).get("master_key")
+    if isinstance(literal, str) and not literal.startswith("os.environ/"):
+        environ[MASTER_KEY_VARIABLE] = literal  # the file's own key is the one that counts, and is shown
     _require_free(options.host, options.port)
     async with Supervisor() as supervisor:
         starting = asyncio.create_task(_start(supervisor, options, config, environ, uses_emulator, console))

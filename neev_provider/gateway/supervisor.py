@@ -29,7 +29,8 @@ __all__ = ["Child", "ChildSpec", "Supervisor"]
 _log = logging.getLogger(__name__)
 
 STOP_SECONDS: Final = 10.0  # between SIGTERM and SIGKILL
-_TAIL_LINES: Final = 15  # of a log that is shown when a child fails
+_TAIL_LINES: Final = 50  # of a log in which a failed child's last words are looked for
+_MAX_LINE: Final = 300  # characters of them that are shown
 _BACKOFF_SECONDS: Final = (0.5, 1, 2, 4, 8, 15, 30)
 _STABLE_SECONDS: Final = 60.0  # a child that ran so long starts its back-off anew
 _PR_SET_PDEATHSIG: Final = 1
@@ -138,15 +139,12 @@ class Child:
             os.killpg(self.process.pid, number)
 
     def _failure(self, problem: str) -> ConfigError:
-        remedy = "See its output above."
-        if self.spec.log is not None:
-            tail = _tail(self.spec.log)
-            remedy = (
-                f"Its log {self.spec.log} ends with:\n{tail}"
-                if tail
-                else f"Its log {self.spec.log} is empty."
-            )
-        return ConfigError(self.spec.name, "", problem, remedy)
+        log = self.spec.log
+        if log is None:
+            return ConfigError(self.spec.name, "", problem, "See its output above.")
+        said = _last_words(log)
+        problem = f"{problem}: {said}" if said else problem
+        return ConfigError(self.spec.name, "", problem, f"All of it is in {log}.")
 
 
 class Supervisor:
@@ -205,9 +203,11 @@ class Supervisor:
             child = successor
 
 
-def _tail(path: Path) -> str:
+def _last_words(path: Path) -> str:
+    """Return the last line of a log that says something; of a traceback that is the error itself."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        return "".join(deque(file, _TAIL_LINES)).rstrip()
+        lines = [line.strip() for line in deque(file, _TAIL_LINES) if line.strip()]
+    return lines[-1][:_MAX_LINE] if lines else ""
 
 
 def _die_with_parent() -> None:

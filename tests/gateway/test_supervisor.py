@@ -77,7 +77,10 @@ async def test_a_child_that_ignores_sigterm_is_killed(tmp_path):
 
 async def test_a_child_that_ends_while_starting_is_reported_with_its_last_words(tmp_path):
     async with Supervisor() as supervisor:
-        with pytest.raises(ConfigError, match=r"child: ended with exit code 3 .*(.|\n)*no such luck"):
+        with pytest.raises(
+            ConfigError,
+            match=r"child: ended with exit code 3 while starting: no such luck\. All of it is in .*child\.log",
+        ):
             await supervisor.start(spec(tmp_path, "print('no such luck'); sys.exit(3)"))
 
 
