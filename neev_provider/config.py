@@ -6,6 +6,7 @@ Responsible for reading and checking; `config_sync.py` writes the generated part
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -77,11 +78,30 @@ class _Neev(msgspec.Struct, forbid_unknown_fields=True):
     models: list[Any] = []
 
 
+class _Handler(msgspec.Struct):
+    provider: Annotated[str, msgspec.Meta(min_length=1)]
+    custom_handler: Annotated[str, msgspec.Meta(pattern=r"^\w+(\.\w+)+$")]
+
+
+class _LiteLLMSettings(msgspec.Struct):
+    """Those that LiteLLM reads at the start, and whose faults it reports with a traceback."""
+
+    request_timeout: _Seconds | None = None
+    num_retries: _Count | None = None
+    drop_params: bool | None = None
+    custom_provider_map: list[_Handler] | None = None
+    callbacks: list[str] | str | None = None
+
+
+class _GeneralSettings(msgspec.Struct):
+    master_key: str | None = None
+
+
 class _Document(msgspec.Struct):
     model_list: Annotated[list[_Entry], msgspec.Meta(min_length=1)]
-    litellm_settings: dict[str, Any] | None = None
+    litellm_settings: _LiteLLMSettings | None = None
     router_settings: _RouterSettings | None = None
-    general_settings: dict[str, Any] | None = None
+    general_settings: _GeneralSettings | None = None
     environment_variables: dict[str, Any] | None = None
     neev: _Neev | None = None
 
@@ -149,6 +169,7 @@ def load_config(path: Path | str, environ: Mapping[str, str]) -> ProxyConfig:
         for index, (entry, raw) in enumerate(zip(checked.model_list, document["model_list"], strict=True))
     )
     _check_fallbacks(checked, {deployment.model_name for deployment in deployments}, source)
+    _check_handlers(checked, path)
     for place, name in _references(document):
         if not environ.get(name):
             raise ConfigError(
@@ -233,6 +254,26 @@ def _deployment(
         info=raw.get("model_info") or {},
         extra={name: value for name, value in raw.items() if name not in _ENTRY_KEYS},
     )
+
+
+def _check_handlers(checked: _Document, path: Path) -> None:
+    """Refuse a handler whose module is nowhere, as a package or, as LiteLLM looks, beside the file."""
+    handlers = (checked.litellm_settings.custom_provider_map if checked.litellm_settings else None) or ()
+    for index, handler in enumerate(handlers):
+        module = handler.custom_handler.rpartition(".")[0]
+        if path.parent.joinpath(*module.split(".")).with_suffix(".py").exists():
+            continue
+        try:
+            found = importlib.util.find_spec(module)
+        except (ImportError, ValueError):
+            found = None
+        if found is None:
+            raise ConfigError(
+                str(path),
+                f"litellm_settings.custom_provider_map[{index}].custom_handler",
+                f"the module '{module}' does not exist",
+                "Install it, or put it beside the file.",
+            )
 
 
 def _check_fallbacks(checked: _Document, names: set[str], source: str) -> None:

@@ -105,6 +105,19 @@ def test_a_deployment_keeps_what_was_written(tmp_path):
         (MINIMAL + "neev: {modles: []}", "neev: Object contains unknown field modles"),
         (MINIMAL + "neev: {models: [{id: ''}]}", "neev.models[0].id"),
         (MINIMAL + "general_settings: []", "general_settings: Expected object"),
+        (MINIMAL + "general_settings: {master_key: 5}", "general_settings.master_key: Expected str"),
+        (
+            MINIMAL + "litellm_settings: {request_timeout: soon}",
+            "litellm_settings.request_timeout: Expected float",
+        ),
+        (MINIMAL + "litellm_settings: {drop_params: maybe}", "litellm_settings.drop_params: Expected bool"),
+        (
+            MINIMAL
+            + "litellm_settings: {custom_provider_map: [{provider: x, custom_handler: nowhere.neev}]}",
+            "litellm_settings.custom_provider_map[0].custom_handler: the module 'nowhere' does not exist",
+        ),
+        (MINIMAL + "a: 2024-13-45", "holds a value that YAML cannot read"),
+        ("[" * 5000, "holds a value that YAML cannot read"),
         (MINIMAL + "model_list: []", "the key 'model_list' stands twice"),
     ],
 )
