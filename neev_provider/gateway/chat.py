@@ -6,7 +6,6 @@ only to a client that asked. Called by `app.py`.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +13,6 @@ import msgspec
 
 from neev_provider.contract import parse_chat
 from neev_provider.errors import NeevError, UpstreamError
-from neev_provider.gateway.exchange import ClientGoneError
 from neev_provider.gateway.routed_call import call_by_plan, find_group
 from neev_provider.sse import (
     EventSplitter,
@@ -58,22 +56,10 @@ async def chat(exchange: Exchange, services: Services, principal: Principal) -> 
     request = parse_chat(await exchange.body(services.limits))
     exchange.notes["model"] = request.model
     group = find_group(services, request.model, principal, "chat")
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - for the type checker: a coroutine runs in a task
-    watcher = exchange.cancel_when_client_leaves(task)
-    try:
+    async with exchange.while_client_stays():
         with ExitStack() as held:
-            if request.stream:
-                await _stream(exchange, services, principal, request, group, held)
-            else:
-                await _whole(exchange, services, principal, request, group, held)
-    except asyncio.CancelledError:
-        if watcher.done() and not watcher.cancelled():
-            task.uncancel()
-            raise ClientGoneError from None
-        raise
-    finally:
-        watcher.cancel()
+            answer = _stream if request.stream else _whole
+            await answer(exchange, services, principal, request, group, held)
 
 
 def _body(request: ChatRequest, deployment: RoutedDeployment, *, include_usage: bool) -> bytes:

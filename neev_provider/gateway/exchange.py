@@ -10,12 +10,13 @@ import asyncio
 import re
 import secrets
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from neev_provider.errors import NeevError, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     Scope = Mapping[str, Any]
     Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -116,15 +117,30 @@ class Exchange:
             raise ClientGoneError
         return message
 
-    def cancel_when_client_leaves(self, task: asyncio.Task[Any]) -> asyncio.Task[None]:
-        """Cancel `task` as soon as the client closes the connection; cancel the returned one at the end."""
+    @asynccontextmanager
+    async def while_client_stays(self) -> AsyncIterator[None]:
+        """Cancel what is inside as soon as the client closes the connection.
 
-        async def watch() -> None:
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
-            task.cancel()
+        Raises:
+            ClientGoneError: it did.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker: a coroutine runs in a task
+        watcher = asyncio.create_task(self._cancel_on_disconnect(task))
+        try:
+            yield
+        except asyncio.CancelledError:
+            if watcher.done() and not watcher.cancelled():
+                task.uncancel()
+                raise ClientGoneError from None
+            raise
+        finally:
+            watcher.cancel()
 
-        return asyncio.create_task(watch())
+    async def _cancel_on_disconnect(self, task: asyncio.Task[Any]) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        task.cancel()
 
     async def reply(self, status: int, body: bytes, headers: Mapping[bytes, bytes] | None = None) -> None:
         """Send a complete answer; JSON unless `headers` says otherwise."""

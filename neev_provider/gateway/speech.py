@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from neev_provider.contract import parse_speech
-from neev_provider.gateway.exchange import ClientGoneError
 from neev_provider.gateway.routed_call import call_by_plan, find_group
 from neev_provider.usage import speech_cost_nanos
 
@@ -38,31 +36,19 @@ async def speech(exchange: Exchange, services: Services, principal: Principal) -
         body = request.encode(model=deployment.model.id, refused=deployment.model.refused_fields)
         return await services.upstream.open_speech(deployment.upstream, body, timeouts=deployment.timeouts)
 
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - for the type checker: a coroutine runs in a task
-    watcher = exchange.cancel_when_client_leaves(task)
-    try:
+    async with exchange.while_client_stays():
         with ExitStack() as held:
             deployment, audio = await call_by_plan(services, group, principal, held, attempt)
             price = deployment.model.price
             if price is not None:
                 exchange.notes["cost_nanos"] = speech_cost_nanos(price, request.billable_characters)
+            headers = {
+                b"content-type": audio.content_type.encode("latin-1"),
+                b"x-neev-path": b"fast",
+                b"x-neev-model": deployment.model.id.encode(),
+            }
             async with audio:
-                await exchange.begin(
-                    200,
-                    {
-                        b"content-type": audio.content_type.encode("latin-1"),
-                        b"x-neev-path": b"fast",
-                        b"x-neev-model": deployment.model.id.encode(),
-                    },
-                )
+                await exchange.begin(200, headers)
                 async for data in audio:
                     await exchange.write(data)
                 await exchange.end()
-    except asyncio.CancelledError:
-        if watcher.done() and not watcher.cancelled():
-            task.uncancel()
-            raise ClientGoneError from None
-        raise
-    finally:
-        watcher.cancel()
