@@ -21,7 +21,7 @@ from neev_provider.gateway.speech import speech
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from neev_provider.gateway.access import Principal
+    from neev_provider.admission import Principal
     from neev_provider.gateway.exchange import Receive, Scope, Send
     from neev_provider.gateway.services import Services
 

@@ -12,23 +12,15 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from neev_provider.contract import parse_chat
-from neev_provider.errors import NeevError, UpstreamError
+from neev_provider.errors import NeevError
+from neev_provider.gateway.relay import relay
 from neev_provider.gateway.routed_call import call_by_plan, find_group
-from neev_provider.sse import (
-    EventSplitter,
-    Signal,
-    encode_error,
-    encode_event,
-    error_of,
-    terminated,
-    with_model,
-    without_usage,
-)
+from neev_provider.sse import encode_error, encode_event
 from neev_provider.usage import StreamMeter, cost_nanos, parse_usage
 
 if TYPE_CHECKING:
+    from neev_provider.admission import Principal
     from neev_provider.contract import ChatRequest
-    from neev_provider.gateway.access import Principal
     from neev_provider.gateway.exchange import Exchange
     from neev_provider.gateway.services import Services
     from neev_provider.routed import RoutedDeployment
@@ -129,7 +121,7 @@ async def _stream(
     async with stream:
         await exchange.begin(200, {**_STREAM_HEADERS, b"x-neev-model": deployment.model.id.encode()})
         try:
-            await _relay(exchange, request, stream, meter)
+            await relay(exchange, request, stream, meter)
         except NeevError as error:
             exchange.notes["error"] = error.code
             await exchange.write(encode_error(error))
@@ -139,58 +131,6 @@ async def _stream(
         await exchange.end()
         if meter.done:
             await stream.finish()
-
-
-async def _relay(exchange: Exchange, request: ChatRequest, stream: ChatStream, meter: StreamMeter) -> None:
-    """Pass the events on as they come, those of one read in one write, up to and with `[DONE]`.
-
-    Raises:
-        NeevError: upstream failed, or stopped without an end.
-    """
-    splitter = EventSplitter()
-    name = msgspec.json.encode(request.model)
-    shows_usage = request.include_usage
-    out: list[bytes] = []
-    while data := await stream.read():
-        out.clear()
-        failure: NeevError | None = None
-        for event in splitter.feed(data):
-            failure = _pass_on(event, name, meter, out, shows_usage=shows_usage)
-            if failure is not None or meter.done:
-                break
-        if out:
-            await exchange.write(out[0] if len(out) == 1 else b"".join(out))
-        if failure is not None:
-            raise failure
-        if meter.done:
-            return
-    out.clear()
-    failures = [
-        _pass_on(terminated(event), name, meter, out, shows_usage=shows_usage) for event in splitter.flush()
-    ]
-    await exchange.write(b"".join(out))
-    for failure in filter(None, failures):
-        raise failure
-    if not meter.done and meter.finish_reason is None:
-        raise UpstreamError("upstream_bad_response", "The model provider's stream broke off.")
-
-
-def _pass_on(
-    event: bytes, name: bytes, meter: StreamMeter, out: list[bytes], *, shows_usage: bool
-) -> NeevError | None:
-    """Append to `out` what the client is to see of an event; return the failure that it reports, if any."""
-    signal = meter.observe(event)
-    if signal is None:
-        out.append(with_model(event, name))
-    elif signal is Signal.ERROR:
-        return error_of(event)
-    elif signal is Signal.USAGE:
-        shown: bytes | None = event if shows_usage else without_usage(event)
-        if shown is not None:
-            out.append(with_model(shown, name))
-    else:
-        out.append(event)
-    return None
 
 
 def _note(exchange: Exchange, deployment: RoutedDeployment, usage: Usage) -> int | None:

@@ -12,8 +12,8 @@ import msgspec
 from neev_provider.errors import RequestError
 
 if TYPE_CHECKING:
+    from neev_provider.admission import Principal
     from neev_provider.catalog import Model
-    from neev_provider.gateway.access import Principal
     from neev_provider.gateway.exchange import Exchange
     from neev_provider.gateway.services import Services
 

@@ -15,7 +15,7 @@ from neev_provider.routing import Attempt
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from neev_provider.gateway.access import Principal
+    from neev_provider.admission import Principal
     from neev_provider.gateway.services import Services
     from neev_provider.routed import RoutedDeployment
     from neev_provider.routing import Group

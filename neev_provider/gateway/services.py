@@ -10,8 +10,8 @@ from neev_provider.gateway.exchange import Limits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from neev_provider.admission import Access
     from neev_provider.catalog import Catalog
-    from neev_provider.gateway.access import Access
     from neev_provider.routing import Router
     from neev_provider.upstream import Upstream
 

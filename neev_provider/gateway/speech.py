@@ -10,7 +10,7 @@ from neev_provider.gateway.routed_call import call_by_plan, find_group
 from neev_provider.usage import speech_cost_nanos
 
 if TYPE_CHECKING:
-    from neev_provider.gateway.access import Principal
+    from neev_provider.admission import Principal
     from neev_provider.gateway.exchange import Exchange
     from neev_provider.gateway.services import Services
     from neev_provider.routed import RoutedDeployment

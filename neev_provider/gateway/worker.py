@@ -21,11 +21,12 @@ import uvloop
 from typing_extensions import override
 
 from neev_provider import settings
+from neev_provider.admission import Principal
+from neev_provider.admission.static import StaticKeys
 from neev_provider.catalog import LiveCatalog
 from neev_provider.config import load_config
 from neev_provider.deployment import Deployment
 from neev_provider.errors import ConfigError
-from neev_provider.gateway.access import Principal, StaticKeys
 from neev_provider.gateway.app import Gateway
 from neev_provider.gateway.services import Services
 from neev_provider.retry import NO_RETRIES

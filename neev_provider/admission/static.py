@@ -1,48 +1,19 @@
-"""Who may call: the interface that admission has, and its simplest form, keys from the configuration.
-
-Called by the routes, once before upstream is asked and once after.
-"""
+"""Keys that the configuration names: no store, no limits, no account."""
 
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
+from neev_provider.admission.terms import FreeGrant, Principal
 from neev_provider.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Access", "Principal", "StaticKeys"]
+    from neev_provider.admission.terms import Demand, Grant
 
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who is calling.
-
-    Attributes:
-        key_id: public name of the key, for logs and metrics.
-        models: public model names that it may call; None = all.
-    """
-
-    key_id: str
-    models: frozenset[str] | None = None
-
-    def may_call(self, model_name: str) -> bool:
-        """Tell whether the model is allowed."""
-        return self.models is None or model_name in self.models
-
-
-class Access(Protocol):
-    """Tells who is calling."""
-
-    async def authenticate(self, token: str | None) -> Principal:
-        """Return who holds the token.
-
-        Raises:
-            RequestError: nobody does: 401.
-        """
+__all__ = ["StaticKeys"]
 
 
 class StaticKeys:
@@ -66,3 +37,10 @@ class StaticKeys:
         if not found:
             raise RequestError("invalid_api_key", "The API key is not known here.")
         return found[0]
+
+    async def admit(self, token: str | None, demand: Demand) -> Grant:
+        """Do as `Access.admit`."""
+        principal = await self.authenticate(token)
+        if not principal.may_call(demand.model):
+            raise RequestError("model_not_allowed", f"This key may not call '{demand.model}'.", param="model")
+        return FreeGrant(principal)
