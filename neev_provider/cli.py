@@ -18,6 +18,7 @@ from rich.console import Console
 from neev_provider import __version__
 from neev_provider.emulator.command import emulator
 from neev_provider.errors import ConfigError, NeevError
+from neev_provider.settings import STORE_VARIABLE
 
 __all__ = ["app", "main"]
 
@@ -54,38 +55,92 @@ def _root(
 @app.command()
 def serve(
     config: ConfigPath = DEFAULT_CONFIG,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 4000,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port to listen on.", show_default="4000")
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port of the Prometheus metrics; 0: none.", show_default="9090"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Gateway processes that share the port.", show_default="1"),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar=STORE_VARIABLE,
+            help="`embedded` (a Valkey of its own, kept in --state) or a Redis URL.",
+            show_default="none",
+        ),
+    ] = None,
     upstream: Annotated[
         str | None,
-        typer.Option(help="`emulator` or a base URL. [default: the emulator unless NEEV_API_KEY is set]"),
+        typer.Option(
+            help="`emulator` or a base URL.", show_default="the emulator unless NEEV_API_KEY is set"
+        ),
     ] = None,
     engine: Annotated[
         Literal["local", "echo"],
         typer.Option(help="The emulator's engine: local (a real small model) or echo."),
     ] = "local",
-    state: Annotated[Path, typer.Option(help="Directory for the generated key, logs and run files.")] = Path(
-        ".neev"
-    ),
+    state: Annotated[
+        Path, typer.Option(help="Directory for the generated key, the embedded store, logs and run files.")
+    ] = Path(".neev"),
     litellm: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--litellm/--no-litellm",
-            help="Serve through LiteLLM. Without it the gateway itself answers chat, models and speech, and no more.",
+            help="Run LiteLLM behind the gateway, for every route but chat, models and speech.",
+            show_default="--litellm",
         ),
-    ] = True,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Gateway processes; with --no-litellm.")] = 1,
+    ] = None,
     grace: Annotated[
-        int, typer.Option(min=0, max=3600, help="Seconds for running answers to finish; with --no-litellm.")
-    ] = 30,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of all parts.")] = False,
+        int | None,
+        typer.Option(
+            min=0, max=3600, help="Seconds for running answers to finish when stopped.", show_default="30"
+        ),
+    ] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option(help="The least that the gateway writes; info: a line a request.", show_default="info"),
+    ] = None,
+    log_format: Annotated[
+        Literal["console", "json"] | None,
+        typer.Option(
+            help="Lines for a person or for a machine.", show_default="console in a terminal, else json"
+        ),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the logs of the other parts too.")
+    ] = False,
 ) -> None:
-    """Serve the API: starts everything that the configuration needs, until Ctrl-C."""
+    """Serve the API: starts everything that the configuration needs, until Ctrl-C.
+
+    What is said here goes before the file's `neev` section, and that before the defaults.
+    """
     from neev_provider.gateway import serve as root  # noqa: PLC0415
+    from neev_provider.gateway.options import Flags  # noqa: PLC0415
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    options = root.ServeOptions(config, host, port, upstream, engine, state, verbose, litellm, workers, grace)
-    asyncio.run(root.serve(options, os.environ, Console()))
+    flags = Flags(
+        config=config,
+        host=host,
+        port=port,
+        metrics_port=metrics_port,
+        workers=workers,
+        store=store,
+        upstream=upstream,
+        engine=engine,
+        state=state,
+        litellm=litellm,
+        grace=grace,
+        log_level=log_level,
+        log_format=log_format,
+        verbose=verbose,
+    )
+    asyncio.run(root.serve(flags, os.environ, Console()))
 
 
 @models_app.command("list")

@@ -7,9 +7,10 @@ Responsible for reading and checking; `config_sync.py` writes the generated part
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import yaml
@@ -17,93 +18,25 @@ from typing_extensions import override
 
 from neev_provider import settings
 from neev_provider.catalog import Catalog, parse_entries, yaml_place
+from neev_provider.config_schema import Document, NeevSettings
 from neev_provider.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["ConfiguredDeployment", "ProxyConfig", "load_config", "read_document"]
+    from neev_provider.config_schema import Entry, StaticKey
+
+__all__ = [
+    "ConfiguredDeployment",
+    "ProxyConfig",
+    "load_config",
+    "read_document",
+]
 
 _PREFIX: Final = "neev/"
+_STRONG_KEY: Final = re.compile(r"sk-[\x21-\x7e]{32,}")
 _REFERENCE: Final = "os.environ/"
 _ENTRY_KEYS: Final = frozenset({"model_name", "litellm_params", "model_info"})
-_Seconds = Annotated[float, msgspec.Meta(gt=0)]
-_Count = Annotated[int, msgspec.Meta(ge=0)]
-
-
-_Weight = Annotated[float, msgspec.Meta(ge=0)]
-_Reference = Annotated[str, msgspec.Meta(pattern="^os\\.environ/.")]
-
-
-class _LiteLLMParams(msgspec.Struct):
-    model: Annotated[str, msgspec.Meta(min_length=1)]
-    api_base: str | None = None
-    api_key: str | None = None
-    weight: _Weight | None = None
-    rpm: _Weight | None = None
-    tpm: _Weight | None = None
-    order: int | None = None
-    timeout: _Seconds | _Reference | None = None
-    stream_timeout: _Seconds | _Reference | None = None
-    num_retries: _Count | _Reference | None = None
-    max_parallel_requests: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    cooldown_time: _Weight | None = None
-    extra_headers: dict[str, str] | None = None
-
-
-class _Entry(msgspec.Struct):
-    model_name: Annotated[str, msgspec.Meta(min_length=1)]
-    litellm_params: _LiteLLMParams
-    model_info: dict[str, Any] | None = None
-
-
-class _RouterSettings(msgspec.Struct):
-    num_retries: _Count | None = None
-    timeout: _Seconds | None = None
-    stream_timeout: _Seconds | None = None
-    retry_after: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    max_fallbacks: _Count | None = None
-    allowed_fails: _Count | None = None
-    cooldown_time: _Weight | None = None
-    fallbacks: list[dict[str, list[Any]]] | None = None
-    default_fallbacks: list[Any] | None = None
-    context_window_fallbacks: list[dict[str, list[Any]]] | None = None
-    content_policy_fallbacks: list[dict[str, list[Any]]] | None = None
-    model_group_alias: dict[str, str | dict[str, Any]] | None = None
-
-
-class _Neev(msgspec.Struct, forbid_unknown_fields=True):
-    """Our own section; LiteLLM ignores it."""
-
-    models: list[Any] = []
-
-
-class _Handler(msgspec.Struct):
-    provider: Annotated[str, msgspec.Meta(min_length=1)]
-    custom_handler: Annotated[str, msgspec.Meta(pattern=r"^\w+(\.\w+)+$")]
-
-
-class _LiteLLMSettings(msgspec.Struct):
-    """Those that LiteLLM reads at the start, and whose faults it reports with a traceback."""
-
-    request_timeout: _Seconds | None = None
-    num_retries: _Count | None = None
-    drop_params: bool | None = None
-    custom_provider_map: list[_Handler] | None = None
-    callbacks: list[str] | str | None = None
-
-
-class _GeneralSettings(msgspec.Struct):
-    master_key: str | None = None
-
-
-class _Document(msgspec.Struct):
-    model_list: Annotated[list[_Entry], msgspec.Meta(min_length=1)]
-    litellm_settings: _LiteLLMSettings | None = None
-    router_settings: _RouterSettings | None = None
-    general_settings: _GeneralSettings | None = None
-    environment_variables: dict[str, Any] | None = None
-    neev: _Neev | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +69,16 @@ class ProxyConfig:
         document: what YAML gave, unchanged.
         catalog: the package's catalog with the file's own `neev.models`.
         deployments: `model_list`, in its order.
+        neev: our own section.
+        keys: `neev.keys`, token to alias.
     """
 
     path: Path
     document: dict[str, Any]
     catalog: Catalog
     deployments: tuple[ConfiguredDeployment, ...]
+    neev: NeevSettings
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def load_config(path: Path | str, environ: Mapping[str, str]) -> ProxyConfig:
@@ -158,12 +95,12 @@ def load_config(path: Path | str, environ: Mapping[str, str]) -> ProxyConfig:
     document = read_document(path)
     source = str(path)
     try:
-        checked = msgspec.convert(document, _Document)
+        checked = msgspec.convert(document, Document)
     except msgspec.ValidationError as error:
         raise _wrong(source, error) from None
     catalog = Catalog.load(settings.catalog_path(environ))
-    if checked.neev is not None:
-        catalog = catalog.extended(parse_entries(checked.neev.models, source, "neev.models", created=0))
+    neev = checked.neev or NeevSettings()
+    catalog = catalog.extended(parse_entries(neev.models, source, "neev.models", created=0))
     deployments = tuple(
         _deployment(entry, raw, catalog, source, f"model_list[{index}].litellm_params.model")
         for index, (entry, raw) in enumerate(zip(checked.model_list, document["model_list"], strict=True))
@@ -175,7 +112,8 @@ def load_config(path: Path | str, environ: Mapping[str, str]) -> ProxyConfig:
             raise ConfigError(
                 source, place, f"refers to {name}, which is not set", f"Set it: export {name}=..."
             )
-    return ProxyConfig(path, document, catalog, deployments)
+    keys = _keys(neev.keys, source, environ)
+    return ProxyConfig(path, document, catalog, deployments, neev, keys)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -228,6 +166,28 @@ def read_document(path: Path) -> dict[str, Any]:
     return document
 
 
+def _keys(entries: list[StaticKey], source: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the configuration's own keys, token to alias."""
+    found: dict[str, str] = {}
+    for index, entry in enumerate(entries):
+        place = f"neev.keys[{index}]"
+        is_reference = entry.key.startswith(_REFERENCE)
+        token = environ[entry.key.removeprefix(_REFERENCE)] if is_reference else entry.key
+        if not _STRONG_KEY.fullmatch(token):
+            raise ConfigError(
+                source,
+                f"{place}.key",
+                "is too weak: whoever guesses it spends your money",
+                "Use sk- and at least 32 random characters.",
+            )
+        if token in found or entry.alias in found.values():
+            raise ConfigError(
+                source, place, "stands twice", "Give every key an alias and a token of its own."
+            )
+        found[token] = entry.alias
+    return found
+
+
 def _wrong(source: str, error: msgspec.ValidationError) -> ConfigError:
     """Turn msgspec's sentence, "Expected `int`, got `str` - at `$.a.b`", into place and problem."""
     problem, _, place = str(error).partition(" - at `$")
@@ -236,7 +196,7 @@ def _wrong(source: str, error: msgspec.ValidationError) -> ConfigError:
 
 
 def _deployment(
-    entry: _Entry, raw: Mapping[str, Any], catalog: Catalog, source: str, place: str
+    entry: Entry, raw: Mapping[str, Any], catalog: Catalog, source: str, place: str
 ) -> ConfiguredDeployment:
     model = entry.litellm_params.model
     neev_id = model.removeprefix(_PREFIX) if model.startswith(_PREFIX) else None
@@ -256,7 +216,7 @@ def _deployment(
     )
 
 
-def _check_handlers(checked: _Document, path: Path) -> None:
+def _check_handlers(checked: Document, path: Path) -> None:
     """Refuse a handler whose module is nowhere, as a package or, as LiteLLM looks, beside the file."""
     handlers = (checked.litellm_settings.custom_provider_map if checked.litellm_settings else None) or ()
     for index, handler in enumerate(handlers):
@@ -276,7 +236,7 @@ def _check_handlers(checked: _Document, path: Path) -> None:
             )
 
 
-def _check_fallbacks(checked: _Document, names: set[str], source: str) -> None:
+def _check_fallbacks(checked: Document, names: set[str], source: str) -> None:
     """Refuse fallbacks that name no model group: LiteLLM would find out at the first failure only."""
     router = checked.router_settings
     if router is None:

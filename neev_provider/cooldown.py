@@ -88,13 +88,14 @@ class Standing:
         seconds: the deployment's own cooldown time, or None.
     """
 
-    __slots__ = ("alone", "cool_until", "exempt", "failures", "forgiven", "seconds", "successes")
+    __slots__ = ("alone", "cause", "cool_until", "exempt", "failures", "forgiven", "seconds", "successes")
 
     def __init__(self, *, alone: bool, exempt: bool = False, seconds: float | None = None) -> None:
         self.alone: Final = alone
         self.exempt: Final = exempt
         self.seconds: Final = seconds
         self.cool_until: float | None = None
+        self.cause: NeevError | None = None  # of its last cooldown
         self.successes: Final = _Window()
         self.failures: Final = _Window()
         self.forgiven: Final = _Window()
@@ -149,6 +150,7 @@ class Cooldowns:
         if not self._is_at_fault(standing, status, now):
             return False
         standing.cool_until = now + seconds
+        standing.cause = error
         self._cooling.add(standing)
         return True
 

@@ -86,6 +86,7 @@ ERRORS: Final[Mapping[str, ErrorShape]] = {
     "internal_error": ErrorShape(500, "server_error"),
     "store_unavailable": ErrorShape(503, "server_error"),
     "server_overloaded": ErrorShape(503, "server_error"),
+    "litellm_unavailable": ErrorShape(503, "server_error"),
 }
 
 

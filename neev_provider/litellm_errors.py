@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from neev_provider.errors import ConfigError, NeevError
 
-__all__ = ["PROVIDER", "misconfigured", "missing_key", "to_litellm"]
+__all__ = ["PROVIDER", "marked", "misconfigured", "missing_key", "to_litellm"]
 
 PROVIDER: Final = "neev"
 
@@ -81,7 +81,15 @@ def to_litellm(error: NeevError, *, model: str, in_proxy: bool) -> Exception:
             f"NeevAI refused the key with status {error.upstream_status}. Check NEEV_API_KEY: it must be a "
             "'Model API' key (sk-nc-...) of a project in good standing."
         )
-    return _decorated(make, error, message, model, status)
+    return _decorated(make, error, marked(error) if in_proxy else message, model, status)
+
+
+def marked(error: NeevError) -> str:
+    """Return a proxy error's message with its code: the proxy shows a status where the code belongs.
+
+    A gateway in front of the proxy puts it back (`gateway/litellm_answers.py`).
+    """
+    return f"{error.message} ({error.code})"
 
 
 def missing_key(model: str, names: tuple[str, ...]) -> Exception:

@@ -26,7 +26,7 @@ from neev_provider import settings
 from neev_provider.catalog import Catalog
 from neev_provider.contract import LITELLM_ONLY_FIELDS, forbidden_field, parse_chat_object, parse_speech
 from neev_provider.errors import NeevError, RequestError
-from neev_provider.litellm_errors import PROVIDER
+from neev_provider.litellm_errors import PROVIDER, marked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +70,7 @@ class NeevPlugin(CustomLogger):
             self._check(proxied.get("body"), call_type)
         except NeevError as error:
             raise ProxyException(
-                error.message, error.type, error.param, code=error.status, openai_code=error.code
+                marked(error), error.type, error.param, code=error.status, openai_code=error.code
             ) from None
 
     def _check(self, body: object, call_type: str) -> None:

@@ -18,6 +18,7 @@ configuration is LiteLLM's (`Group.reason`). Called by the gateway.
 
 Where this differs from LiteLLM on purpose: cooldowns are those of one process, even with `router_settings.redis_*`;
 every failed attempt counts for them, as in LiteLLM's Router (its proxy counts a request's first one in a group only);
+deployments that are left alone because our account was refused answer with that (502), where LiteLLM's 429 hides it;
 without any timeout an attempt ends after `Timeouts`' 600 s, not 6,000; nothing is waited after the last retry; a
 wildcard's model that the catalog does not know is unknown at once; and `default_fallbacks` do not replace an answer
 that upstream ended with `content_filter`.
@@ -31,6 +32,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 from neev_provider.cooldown import Cooldowns, Standing
 from neev_provider.routed import NotUnderstoodError, routed_deployment
@@ -115,6 +117,7 @@ class Router:
         self._catalog: Final = catalog or (lambda: config.catalog)
         self._routed: Final[dict[tuple[str, str], RoutedDeployment]] = {}
         self._wildcards: Final[dict[str, Group]] = {}
+        self._reachable: Final[WeakKeyDictionary[Group, tuple[RoutedDeployment, ...]]] = WeakKeyDictionary()
         entries = _entries(config.deployments)
         self._patterns: Final = _patterns(entries)
         self._ids: Final = {str(e.configured.info["id"]) for e in entries if e.configured.info.get("id")}
@@ -144,6 +147,29 @@ class Router:
         if group.reason is not None:
             raise ValueError(f"'{group.name}' is LiteLLM's to answer: {group.reason}")
         return Plan(self._routes, group, may_call)
+
+    def reachable(self, group: Group) -> tuple[RoutedDeployment, ...]:
+        """Return every deployment that a request for the group may end at: its own and its fallbacks'."""
+        found = self._reachable.get(group)
+        if found is None:
+            found = self._reachable[group] = self._collect_reachable(group)
+        return found
+
+    def _collect_reachable(self, group: Group) -> tuple[RoutedDeployment, ...]:
+        settings = self.settings
+        seen: dict[str, Group] = {}
+        pending = [group]
+        while pending:
+            current = pending.pop()
+            if current.name in seen:
+                continue
+            seen[current.name] = current
+            for chains in (settings.fallbacks, settings.context_fallbacks):
+                for name in (current.name, group.name):
+                    chain = lookup(chains, (name,))
+                    targets = () if chain is None else chain.targets
+                    pending += [found for found in map(self.resolve, targets) if found is not None]
+        return tuple({deployment: None for each in seen.values() for deployment in each.deployments})
 
     def why_litellm(self, group: Group, litellm_only: Collection[str] = ()) -> str | None:
         """Return why LiteLLM has to answer a request, or None.

@@ -33,6 +33,7 @@ MAX_RETRY_AFTER: Final = 60.0
 
 _TOO_LONG: Final = "context_length_exceeded"
 _OUR_ACCOUNT: Final = frozenset({401, 403})
+_ACCOUNT: Final = "upstream_auth_error"
 _NOT_FOUND: Final = 404
 _TOO_MANY: Final = 429
 _PREFIX: Final = "neev/"
@@ -65,7 +66,7 @@ class HandOver(NamedTuple):
 Step: TypeAlias = Attempt | HandOver
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Group:
     """The deployments that a public model name stands for.
 
@@ -150,7 +151,7 @@ class Routes(NamedTuple):
 
 
 class _NoDeploymentsError(UpstreamError):
-    """All deployments of a group are cooling down; LiteLLM answers 429 too."""
+    """All deployments of a group are cooling down; LiteLLM answers 429 too, whatever the cause."""
 
 
 _Way: TypeAlias = "Generator[Step, NeevError, NeevError]"
@@ -300,6 +301,10 @@ class Plan:
         return min(delay, MAX_RETRY_DELAY) + jitter
 
     def _no_deployments(self, group: Group) -> NeevError:
+        causes = [d.standing.cause for d in group.deployments if d.standing.cause is not None]
+        account = next((cause for cause in causes if cause.code == _ACCOUNT), None)
+        if account is not None:
+            return _NoDeploymentsError(_ACCOUNT, account.message, upstream_status=account.upstream_status)
         return _NoDeploymentsError(
             "upstream_rate_limited",
             f"All deployments of '{group.name}' have failed and are left alone for a while. Try again later.",

@@ -15,6 +15,7 @@ __all__ = [
     "BASE_URL_VARIABLE",
     "CATALOG_VARIABLE",
     "DEFAULT_BASE_URL",
+    "STORE_VARIABLE",
     "api_key",
     "base_url",
     "catalog_path",
@@ -24,6 +25,7 @@ __all__ = [
 API_KEY_VARIABLES: Final = ("NEEV_API_KEY", "NEEV_MODEL_API_KEY", "NEEV_INFERENCE_API_KEY")
 BASE_URL_VARIABLE: Final = "NEEV_BASE_URL"
 CATALOG_VARIABLE: Final = "NEEV_CATALOG"  # a catalog file in place of the package's own
+STORE_VARIABLE: Final = "NEEV_STORE"  # `embedded` or the store's URL, which may hold a password
 DEFAULT_BASE_URL: Final = "https://inference.ai.neevcloud.com/v1"
 
 

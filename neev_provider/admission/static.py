@@ -26,8 +26,22 @@ class StaticKeys:
     def __init__(self, keys: Mapping[str, Principal]) -> None:
         self._keys: Final = [(token.encode(), principal) for token, principal in keys.items()]
 
+    def check_form(self, token: str | None) -> None:
+        """Do as `Access.check_form`; the keys are at hand, so this is the whole check."""
+        self._holder(token)
+
     async def authenticate(self, token: str | None) -> Principal:
         """Do as `Access.authenticate`."""
+        return self._holder(token)
+
+    async def admit(self, token: str | None, demand: Demand) -> Grant:
+        """Do as `Access.admit`."""
+        principal = self._holder(token)
+        if not principal.may_call(demand.model):
+            raise RequestError("model_not_allowed", f"This key may not call '{demand.model}'.", param="model")
+        return FreeGrant(principal)
+
+    def _holder(self, token: str | None) -> Principal:
         if token is None:
             raise RequestError(
                 "invalid_api_key", "No API key given. Send it as a header: Authorization: Bearer <key>."
@@ -37,10 +51,3 @@ class StaticKeys:
         if not found:
             raise RequestError("invalid_api_key", "The API key is not known here.")
         return found[0]
-
-    async def admit(self, token: str | None, demand: Demand) -> Grant:
-        """Do as `Access.admit`."""
-        principal = await self.authenticate(token)
-        if not principal.may_call(demand.model):
-            raise RequestError("model_not_allowed", f"This key may not call '{demand.model}'.", param="model")
-        return FreeGrant(principal)

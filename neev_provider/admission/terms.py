@@ -115,6 +115,13 @@ class Grant(Protocol):
 class Access(Protocol):
     """Tells who may call, and keeps account."""
 
+    def check_form(self, token: str | None) -> None:
+        """Refuse at once what cannot be a key; asks nobody.
+
+        Raises:
+            RequestError: 401.
+        """
+
     async def authenticate(self, token: str | None) -> Principal:
         """Return who holds the token; takes nothing from limits.
 

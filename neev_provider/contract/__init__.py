@@ -18,8 +18,13 @@ the check and in what is sent, and the others must be valid too.
 from __future__ import annotations
 
 from neev_provider.contract.chat import ChatRequest, parse_chat, parse_chat_object
-from neev_provider.contract.fields import CLIENT_FORBIDDEN_FIELDS, LITELLM_ONLY_FIELDS, forbidden_field
-from neev_provider.contract.schema import peek_model
+from neev_provider.contract.fields import (
+    CLIENT_FORBIDDEN_FIELDS,
+    LITELLM_ONLY_FIELDS,
+    forbidden_field,
+    refuse_forbidden,
+)
+from neev_provider.contract.schema import peek_model, read_fields
 from neev_provider.contract.speech import SpeechRequest, parse_speech
 
 __all__ = [
@@ -32,4 +37,6 @@ __all__ = [
     "parse_chat_object",
     "parse_speech",
     "peek_model",
+    "read_fields",
+    "refuse_forbidden",
 ]

@@ -123,7 +123,7 @@ def forbidden_field(names: Iterable[str]) -> str | None:
     return None
 
 
-def refuse_forbidden(names: Collection[str], known: frozenset[str]) -> None:
+def refuse_forbidden(names: Collection[str], known: frozenset[str] = frozenset()) -> None:
     """Refuse a request that sets what only configuration may set.
 
     Args:

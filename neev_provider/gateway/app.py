@@ -21,16 +21,14 @@ from neev_provider.gateway.speech import speech
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from neev_provider.admission import Principal
     from neev_provider.gateway.exchange import Receive, Scope, Send
     from neev_provider.gateway.services import Services
 
-    Route = Callable[[Exchange, Services, Principal], Awaitable[None]]
+    Route = Callable[[Exchange, Services], Awaitable[None]]
 
 __all__ = ["Gateway"]
 
 _log = logging.getLogger(__name__)
-_access = logging.getLogger("neev_provider.access")
 
 _CLIENT_CLOSED: Final = 499  # nginx's word for it, in the log only
 
@@ -39,8 +37,10 @@ _ROUTES: Final[dict[str, dict[str, Route]]] = {
     "/audio/speech": {"POST": speech},
     "/models": {"GET": list_models, "HEAD": list_models},
 }
-_MODEL: Final = b"/models/"
-_HEALTH: Final = frozenset({"/healthz", "/readyz"})
+_MODEL: Final = "/models/"
+_READS: Final = ("GET", "HEAD")
+_READINESS: Final = frozenset({"/readyz", "/health/readiness"})
+_HEALTH: Final = _READINESS | {"/healthz", "/health/liveliness", "/health/liveness"}
 
 
 class Gateway:
@@ -73,7 +73,22 @@ class Gateway:
                 ServerError("internal_error", "Something went wrong here. Please tell the operator."),
             )
         finally:
-            _note(exchange)
+            self._note(exchange)
+
+    def _note(self, exchange: Exchange) -> None:
+        """Write the request's log line; never its content."""
+        log = self._services.access_log
+        if log is not None:
+            log.write(
+                {
+                    "request_id": exchange.request_id.decode(),
+                    "method": exchange.scope["method"],
+                    "path": exchange.scope["path"][:200],
+                    "status": exchange.status,
+                    "ms": round((time.perf_counter() - exchange.started) * 1000, 2),
+                    **exchange.notes,
+                }
+            )
 
     async def _fail(self, exchange: Exchange, error: NeevError) -> None:
         if exchange.status:
@@ -83,35 +98,64 @@ class Gateway:
 
     async def _answer(self, exchange: Exchange) -> None:
         path: str = exchange.scope["path"]
-        if path in _HEALTH:
+        methods = _ROUTES.get(path.removeprefix("/v1"))
+        if methods is not None:
+            route = methods.get(exchange.scope["method"])
+            if route is None:
+                raise _wrong_method(exchange, methods)
+            await route(exchange, self._services)
+        elif path in _HEALTH:
             await self._health(exchange, path)
-            return
+        elif (name := _model_id(exchange)) is not None:
+            if exchange.scope["method"] not in _READS:
+                raise _wrong_method(exchange, _READS)
+            await retrieve_model(exchange, self._services, name)
+        else:
+            await self._through_litellm(exchange)
+
+    async def _through_litellm(self, exchange: Exchange) -> None:
+        """Let LiteLLM answer what is not NeevAI's API, as far as it is let through."""
+        litellm = self._services.litellm
+        methods = () if litellm is None else litellm.methods(_raw_path(exchange))
+        if litellm is None or not methods:
+            raise RequestError("unknown_url", "There is nothing at this URL. The API's base URL ends in /v1.")
+        if exchange.scope["method"] not in methods:
+            raise _wrong_method(exchange, methods)
         principal = await self._services.access.authenticate(exchange.bearer())
         exchange.notes["key_id"] = principal.key_id
-        methods = _ROUTES.get(path.removeprefix("/v1"))
-        if methods is None:
-            await self._model_or_nothing(exchange, principal)
-            return
-        route = methods.get(exchange.scope["method"])
-        if route is None:
-            raise _wrong_method(exchange, methods)
-        await route(exchange, self._services, principal)
-
-    async def _model_or_nothing(self, exchange: Exchange, principal: Principal) -> None:
-        # The raw path: an id may hold %2F, which the decoded one shows as a separator.
-        raw: bytes = exchange.scope.get("raw_path") or exchange.scope["path"].encode()
-        path = raw.partition(b"?")[0].removeprefix(b"/v1")
-        if not path.startswith(_MODEL) or len(path) == len(_MODEL):
-            raise RequestError("unknown_url", "There is nothing at this URL. The API's base URL ends in /v1.")
-        if exchange.scope["method"] not in {"GET", "HEAD"}:
-            raise _wrong_method(exchange, ("GET", "HEAD"))
-        name = unquote_to_bytes(path.removeprefix(_MODEL)).decode("utf-8", "replace")
-        await retrieve_model(exchange, self._services, principal, name)
+        await litellm.forward(exchange)
 
     async def _health(self, exchange: Exchange, path: str) -> None:
-        ready = path == "/healthz" or self._is_ready()
-        body = msgspec.json.encode({"status": "ok" if ready else "draining"})
-        await exchange.reply(200 if ready else 503, body)
+        """Answer a probe: `/healthz` while this process works, `/readyz` while requests should be sent here.
+
+        LiteLLM counts until it has been up once: NeevAI's own endpoints do not need it, so its later troubles are no
+        reason to take this gateway away.
+        """
+        litellm = self._services.litellm
+        state = {"status": "ok"}
+        if path in _READINESS:
+            if litellm is not None:
+                state["litellm"] = "ok" if litellm.ready else "down" if litellm.was_ready else "starting"
+            if not self._is_ready():
+                state["status"] = "draining"
+            elif litellm is not None and not litellm.was_ready:
+                state["status"] = "starting"
+        await exchange.reply(200 if state["status"] == "ok" else 503, msgspec.json.encode(state))
+
+
+def _model_id(exchange: Exchange) -> str | None:
+    """Return the id of `/v1/models/{id}`, or None for another path."""
+    # The raw path: an id may hold %2F, which the decoded one shows as a separator.
+    path = _raw_path(exchange).removeprefix("/v1")
+    if not path.startswith(_MODEL) or len(path) == len(_MODEL):
+        return None
+    return unquote_to_bytes(path.removeprefix(_MODEL)).decode("utf-8", "replace")
+
+
+def _raw_path(exchange: Exchange) -> str:
+    """Return the path as it was sent, undecoded."""
+    raw: bytes = exchange.scope.get("raw_path") or exchange.scope["path"].encode()
+    return raw.partition(b"?")[0].decode("latin-1")
 
 
 def _wrong_method(exchange: Exchange, allowed: Any) -> RequestError:
@@ -119,17 +163,3 @@ def _wrong_method(exchange: Exchange, allowed: Any) -> RequestError:
     return RequestError(
         "method_not_allowed", f"{method} is not possible here. Use {' or '.join(sorted(allowed))}."
     )
-
-
-def _note(exchange: Exchange) -> None:
-    """Write the request's log line; never its content."""
-    if _access.isEnabledFor(logging.INFO):
-        line = {
-            "request_id": exchange.request_id.decode(),
-            "method": exchange.scope["method"],
-            "path": exchange.scope["path"][:200],
-            "status": exchange.status,
-            "ms": round((time.perf_counter() - exchange.started) * 1000, 2),
-            **exchange.notes,
-        }
-        _access.info("%s", msgspec.json.encode(line).decode())

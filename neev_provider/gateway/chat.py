@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from neev_provider.admission import Demand
 from neev_provider.contract import parse_chat
 from neev_provider.errors import NeevError
+from neev_provider.gateway.intake import output_cap, take_in
 from neev_provider.gateway.relay import relay
-from neev_provider.gateway.routed_call import call_by_plan, find_group
+from neev_provider.gateway.routed_call import HandedOverError, call_by_plan
 from neev_provider.sse import encode_error, encode_event
-from neev_provider.usage import StreamMeter, cost_nanos, parse_usage
+from neev_provider.usage import StreamMeter, estimate_tokens, parse_usage
 
 if TYPE_CHECKING:
-    from neev_provider.admission import Principal
+    from collections.abc import Sequence
+
     from neev_provider.contract import ChatRequest
     from neev_provider.gateway.exchange import Exchange
+    from neev_provider.gateway.intake import Call
     from neev_provider.gateway.services import Services
     from neev_provider.routed import RoutedDeployment
-    from neev_provider.routing import Group
     from neev_provider.upstream import ChatStream, Response
     from neev_provider.usage import Usage
 
@@ -38,50 +41,66 @@ _STREAM_HEADERS: Final = {
 }
 
 
-async def chat(exchange: Exchange, services: Services, principal: Principal) -> None:
+async def chat(exchange: Exchange, services: Services) -> None:
     """Answer a chat request.
 
     Raises:
         NeevError: before anything was sent.
         ClientGoneError: the client went away.
     """
-    request = parse_chat(await exchange.body(services.limits))
-    exchange.notes["model"] = request.model
-    group = find_group(services, request.model, principal, "chat")
-    async with exchange.while_client_stays():
-        with ExitStack() as held:
-            answer = _stream if request.stream else _whole
-            await answer(exchange, services, principal, request, group, held)
+    call = await take_in(exchange, services, "chat", parse_chat, _demand)
+    if call is None:
+        return
+    exchange.notes["via"] = "fast"
+    answer = _stream if call.request.stream else _whole
+    try:
+        async with exchange.while_client_stays():
+            with call.bill, ExitStack() as held:
+                await answer(exchange, services, call, held)
+    except HandedOverError as error:
+        assert services.litellm is not None  # noqa: S101 - for the type checker: only then is anything handed over
+        await services.litellm.forward(exchange, body=call.body, model=error.model_name)
 
 
-def _body(request: ChatRequest, deployment: RoutedDeployment, *, include_usage: bool) -> bytes:
-    limit = deployment.max_tokens if request.max_tokens is None else None
-    model = deployment.model
-    return request.encode(
-        model=model.id, include_usage=include_usage, max_tokens=limit, refused=model.refused_fields
+def _demand(request: ChatRequest, deployments: Sequence[RoutedDeployment]) -> Demand:
+    """Return the worst that the request can cost: at the dearest of the deployments that it may end at."""
+    prices = [deployment.model.price for deployment in deployments]
+    known = [price for price in prices if price is not None]
+    priced = bool(known) and len(known) == len(prices)
+    return Demand(
+        request.model,
+        prompt_tokens=estimate_tokens(request.prompt_bytes),
+        max_tokens=request.max_tokens,
+        output_cap=max(map(output_cap, deployments)),
+        choices=request.n,
+        prompt_nanos=max(price.prompt_nanos for price in known) if priced else None,
+        completion_nanos=max(price.completion_nanos for price in known) if priced else None,
     )
 
 
-async def _whole(
-    exchange: Exchange,
-    services: Services,
-    principal: Principal,
-    request: ChatRequest,
-    group: Group,
-    held: ExitStack,
-) -> None:
+def _body(call: Call[ChatRequest], deployment: RoutedDeployment, *, include_usage: bool) -> bytes:
+    request, model = call.request, deployment.model
+    limits = [call.grant.max_tokens, deployment.max_tokens if request.max_tokens is None else None]
+    return request.encode(
+        model=model.id,
+        include_usage=include_usage,
+        max_tokens=min((limit for limit in limits if limit is not None), default=None),
+        refused=model.refused_fields,
+    )
+
+
+async def _whole(exchange: Exchange, services: Services, call: Call[ChatRequest], held: ExitStack) -> None:
     async def attempt(deployment: RoutedDeployment) -> Response:
-        body = _body(request, deployment, include_usage=False)
+        body = _body(call, deployment, include_usage=False)
         return await services.upstream.chat(deployment.upstream, body, timeouts=deployment.timeouts)
 
-    deployment, response = await call_by_plan(services, group, principal, held, attempt)
+    deployment, response = await call_by_plan(services, call, held, attempt)
+    cost = call.bill.note_tokens(deployment, _usage_of(call.request, response))
     fields = response.fields
-    body, name = response.body, msgspec.json.encode(request.model)
+    body, name = response.body, msgspec.json.encode(call.request.model)
     if fields.get("model") != name:
         body = msgspec.json.encode({**fields, "model": msgspec.Raw(name)})
-    usage = _usage_of(request, response)
-    headers = {b"x-neev-path": b"fast", b"x-neev-model": deployment.model.id.encode()}
-    cost = _note(exchange, deployment, usage)
+    headers = {b"x-neev-path": b"fast", b"x-neev-model": deployment.model.id.encode(), **call.grant.headers}
     if cost is not None:
         headers[b"x-neev-cost-usd"] = b"%d.%09d" % divmod(cost, 10**9)
     await exchange.reply(200, body, headers)
@@ -100,26 +119,21 @@ def _usage_of(request: ChatRequest, response: Response) -> Usage:
     return meter.usage()
 
 
-async def _stream(
-    exchange: Exchange,
-    services: Services,
-    principal: Principal,
-    request: ChatRequest,
-    group: Group,
-    held: ExitStack,
-) -> None:
+async def _stream(exchange: Exchange, services: Services, call: Call[ChatRequest], held: ExitStack) -> None:
     async def attempt(deployment: RoutedDeployment) -> ChatStream:
         return await services.upstream.open_stream(
             deployment.upstream,
-            lambda include_usage: _body(request, deployment, include_usage=include_usage),
+            lambda include_usage: _body(call, deployment, include_usage=include_usage),
             model=deployment.model.id,
             timeouts=deployment.stream_timeouts,
         )
 
-    deployment, stream = await call_by_plan(services, group, principal, held, attempt)
+    deployment, stream = await call_by_plan(services, call, held, attempt)
+    request = call.request
     meter = StreamMeter(request.prompt_bytes)
     async with stream:
-        await exchange.begin(200, {**_STREAM_HEADERS, b"x-neev-model": deployment.model.id.encode()})
+        served_by = {b"x-neev-model": deployment.model.id.encode()}
+        await exchange.begin(200, {**_STREAM_HEADERS, **served_by, **call.grant.headers})
         try:
             await relay(exchange, request, stream, meter)
         except NeevError as error:
@@ -127,21 +141,7 @@ async def _stream(
             await exchange.write(encode_error(error))
         finally:
             # Also when the client has left: what was produced is charged.
-            _note(exchange, deployment, meter.usage())
+            call.bill.note_tokens(deployment, meter.usage())
         await exchange.end()
         if meter.done:
             await stream.finish()
-
-
-def _note(exchange: Exchange, deployment: RoutedDeployment, usage: Usage) -> int | None:
-    """Note tokens and cost for the access log; return the cost in nano-USD, None if the model is unpriced."""
-    price = deployment.model.price
-    cost = None if price is None else cost_nanos(price, usage)
-    exchange.notes |= {
-        "upstream_model": deployment.model.id,
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "estimated": usage.estimated,
-        "cost_nanos": cost,
-    }
-    return cost

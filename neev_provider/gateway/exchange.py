@@ -83,29 +83,51 @@ class Exchange:
             RequestError: too large (413), too slow (408), not JSON by its content type (415).
             ClientGoneError: the client went away meanwhile.
         """
+        self.check_media_type()
+        self.check_declared_length(limits)
+        parts = [part async for part in self.body_parts(limits)]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def check_media_type(self) -> None:
+        """Refuse a body that is not JSON by its content type; without one it is taken for JSON.
+
+        Raises:
+            RequestError: 415.
+        """
         media = self.headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
         if media != b"application/json" and not media.endswith(b"+json"):
             raise RequestError(
                 "unsupported_media_type", "The body must be JSON, with content-type: application/json."
             )
+
+    def check_declared_length(self, limits: Limits) -> None:
+        """Refuse a body that is too large by what its head says.
+
+        Raises:
+            RequestError: 413.
+        """
         declared = self.headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared[:20]) > limits.body_bytes:
             raise _too_large(limits)
-        first = await self._receive_within(limits.body_seconds)
-        if not first.get("more_body"):
-            return _checked(first.get("body", b""), limits)
-        parts = [first.get("body", b"")]
-        size = len(parts[0])
+
+    async def body_parts(self, limits: Limits) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives.
+
+        Raises:
+            RequestError: too large (413), too slow (408).
+            ClientGoneError: the client went away meanwhile.
+        """
+        size = 0
         ends = self.started + limits.body_seconds
         more = True
         while more:
             message = await self._receive_within(ends - time.perf_counter())
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
+            part: bytes = message.get("body", b"")
+            size += len(part)
             if size > limits.body_bytes:
                 raise _too_large(limits)
             more = bool(message.get("more_body"))
-        return b"".join(parts)
+            yield part
 
     async def _receive_within(self, seconds: float) -> Mapping[str, Any]:
         try:
@@ -118,15 +140,18 @@ class Exchange:
         return message
 
     @asynccontextmanager
-    async def while_client_stays(self) -> AsyncIterator[None]:
+    async def while_client_stays(self, after: asyncio.Event | None = None) -> AsyncIterator[None]:
         """Cancel what is inside as soon as the client closes the connection.
+
+        Args:
+            after: set when the body has been read, if that is done inside.
 
         Raises:
             ClientGoneError: it did.
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker: a coroutine runs in a task
-        watcher = asyncio.create_task(self._cancel_on_disconnect(task))
+        watcher = asyncio.create_task(self._cancel_on_disconnect(task, after))
         try:
             yield
         except asyncio.CancelledError:
@@ -137,7 +162,9 @@ class Exchange:
         finally:
             watcher.cancel()
 
-    async def _cancel_on_disconnect(self, task: asyncio.Task[Any]) -> None:
+    async def _cancel_on_disconnect(self, task: asyncio.Task[Any], after: asyncio.Event | None) -> None:
+        if after is not None:
+            await after.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
         task.cancel()
@@ -172,12 +199,6 @@ class Exchange:
     async def end(self) -> None:
         """Send the end of the body."""
         await self._send({"type": "http.response.body", "body": b""})
-
-
-def _checked(body: bytes, limits: Limits) -> bytes:
-    if len(body) > limits.body_bytes:
-        raise _too_large(limits)
-    return body
 
 
 def _too_large(limits: Limits) -> RequestError:

@@ -25,8 +25,13 @@ _ELSEWHERE: Final = {
 }  # another provider's: LiteLLM says no more of it either
 
 
-async def list_models(exchange: Exchange, services: Services, principal: Principal) -> None:
-    """Answer GET /v1/models."""
+async def list_models(exchange: Exchange, services: Services) -> None:
+    """Answer GET /v1/models.
+
+    Raises:
+        NeevError: the key.
+    """
+    principal = await _reader(exchange, services)
     data = [
         _entry(public.name, public.model, services)
         for public in services.router.models()
@@ -37,12 +42,14 @@ async def list_models(exchange: Exchange, services: Services, principal: Princip
     )
 
 
-async def retrieve_model(exchange: Exchange, services: Services, principal: Principal, name: str) -> None:
+async def retrieve_model(exchange: Exchange, services: Services, name: str) -> None:
     """Answer GET /v1/models/{id}; ids are matched exactly.
 
     Raises:
+        NeevError: the key.
         RequestError: unknown, or not allowed for this key: 404 either way, so that names cannot be probed.
     """
+    principal = await _reader(exchange, services)
     exchange.notes["model"] = name
     for public in services.router.models():
         if public.name == name and principal.may_call(name):
@@ -51,6 +58,12 @@ async def retrieve_model(exchange: Exchange, services: Services, principal: Prin
             return
     shown = name if len(name) <= 100 else name[:100] + "…"  # noqa: PLR2004 - characters of an error message
     raise RequestError("model_not_found", f"The model '{shown}' does not exist here.", param="model")
+
+
+async def _reader(exchange: Exchange, services: Services) -> Principal:
+    principal = await services.access.authenticate(exchange.bearer())
+    exchange.notes |= {"key_id": principal.key_id, "via": "fast"}
+    return principal
 
 
 def _entry(name: str, model: Model | None, services: Services) -> dict[str, Any]:

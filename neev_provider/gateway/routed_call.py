@@ -7,69 +7,54 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from neev_provider.errors import NeevError, RequestError, ServerError
-from neev_provider.routing import Attempt
+from neev_provider.routing import Attempt, HandOver
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from neev_provider.admission import Principal
+    from neev_provider.gateway.intake import Call
     from neev_provider.gateway.services import Services
     from neev_provider.routed import RoutedDeployment
-    from neev_provider.routing import Group
 
-__all__ = ["call_by_plan", "find_group"]
+__all__ = ["HandedOverError", "call_by_plan"]
 
 R = TypeVar("R")
 
 
-def find_group(services: Services, model_name: str, principal: Principal, modality: str) -> Group:
-    """Return the deployments of a model name.
+class HandedOverError(Exception):
+    """The plan leaves NeevAI: LiteLLM is to answer, with this model name."""
 
-    Raises:
-        RequestError: unknown (404), not allowed for this key (403), not for this endpoint (400), or LiteLLM's to
-            serve while LiteLLM is not running (404).
-    """
-    group = services.router.resolve(model_name)
-    if group is None:
-        raise RequestError("model_not_found", f"The model '{model_name}' does not exist here.", param="model")
-    if not principal.may_call(model_name):
-        raise RequestError("model_not_allowed", f"This key may not call '{model_name}'.", param="model")
-    if group.reason is not None:
-        raise RequestError(
-            "model_not_found", f"The model '{model_name}' is served by LiteLLM, which is off.", param="model"
-        )
-    if any(deployment.model.modality != modality for deployment in group.deployments):
-        raise RequestError(
-            "invalid_value", f"The model '{model_name}' does not serve this endpoint.", param="model"
-        )
-    return group
+    def __init__(self, model_name: str) -> None:
+        super().__init__(model_name)
+        self.model_name = model_name
 
 
 async def call_by_plan(
     services: Services,
-    group: Group,
-    principal: Principal,
+    call: Call[Any],
     held: ExitStack,
-    call: Callable[[RoutedDeployment], Awaitable[R]],
+    attempt: Callable[[RoutedDeployment], Awaitable[R]],
 ) -> tuple[RoutedDeployment, R]:
     """Return the deployment that answered, of the group or of its fallbacks, and its answer.
 
     Args:
         services: of the gateway.
-        group: what the client asked for.
-        principal: who asked; fallbacks that it may not call are left out.
+        call: what was asked for, and by whom; fallbacks that its key may not call are left out.
         held: releases the deployment's place for parallel calls when the answer has been relayed.
-        call: one attempt.
+        attempt: one call.
 
     Raises:
         NeevError: none answered; the plan's last word.
+        HandedOverError: a fallback is LiteLLM's to serve.
     """
-    plan = services.router.plan(group, may_call=principal.may_call)
+    plan = services.router.plan(call.group, may_call=call.grant.principal.may_call)
     while (step := plan.next()) is not None:
-        if not isinstance(step, Attempt):
+        if isinstance(step, HandOver):
+            if services.litellm is not None:
+                raise HandedOverError(step.model_name)
             raise RequestError(
                 "model_not_found",
                 f"The fallback '{step.model_name}' is served by LiteLLM, which is off.",
@@ -77,17 +62,23 @@ async def call_by_plan(
             )
         if step.wait:
             await asyncio.sleep(step.wait)
-        slots = step.deployment.slots
         with ExitStack() as place:
-            if slots is not None:
-                await slots.acquire()
-                place.callback(slots.release)
+            await _take_place(step, place)
+            call.bill.attempted = step.deployment
             try:
-                answer = await call(step.deployment)
+                answer = await attempt(step.deployment)
             except NeevError as error:
+                call.bill.attempted = None
                 plan.failed(error)
                 continue
             plan.succeeded()
             held.push(place.pop_all())
             return step.deployment, answer
     raise plan.error or ServerError("internal_error", "The request could not be routed.")
+
+
+async def _take_place(step: Attempt, place: ExitStack) -> None:
+    slots = step.deployment.slots
+    if slots is not None:
+        await slots.acquire()
+        place.callback(slots.release)

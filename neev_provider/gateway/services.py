@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from neev_provider.admission import Access
     from neev_provider.catalog import Catalog
+    from neev_provider.gateway.litellm_path import LiteLLMPath
+    from neev_provider.gateway.logs import AccessLog
     from neev_provider.routing import Router
     from neev_provider.upstream import Upstream
 
@@ -28,6 +30,9 @@ class Services:
         access: who may call.
         catalog: returns the models as known now.
         limits: what a request may take up.
+        litellm: the way to the LiteLLM process; None if there is none.
+        fast_path: whether NeevAI's endpoints are answered here where they can be.
+        access_log: takes the request lines; None if none are wanted.
     """
 
     router: Router
@@ -35,3 +40,6 @@ class Services:
     access: Access
     catalog: Callable[[], Catalog]
     limits: Limits = field(default_factory=Limits)
+    litellm: LiteLLMPath | None = None
+    fast_path: bool = True
+    access_log: AccessLog | None = None

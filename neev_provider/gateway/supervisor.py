@@ -33,6 +33,7 @@ _TAIL_LINES: Final = 50  # of a log in which a failed child's last words are loo
 _MAX_LINE: Final = 300  # characters of them that are shown
 _BACKOFF_SECONDS: Final = (0.5, 1, 2, 4, 8, 15, 30)
 _STABLE_SECONDS: Final = 60.0  # a child that ran so long starts its back-off anew
+_POLL_SECONDS: Final = 0.03
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -48,6 +49,7 @@ class ChildSpec:
         ready: returns True once it serves; polled.
         ready_seconds: how long it may take.
         stop_seconds: between SIGTERM and SIGKILL.
+        ready_file: removed before each start, for a `ready` that looks for it.
     """
 
     name: str
@@ -57,6 +59,7 @@ class ChildSpec:
     ready: Callable[[], Awaitable[bool]]
     ready_seconds: float = 120.0
     stop_seconds: float = STOP_SECONDS
+    ready_file: Path | None = None
 
 
 class Child:
@@ -79,14 +82,18 @@ class Child:
             ConfigError: the log cannot be written.
         """
         output: IO[bytes] | None = None
-        if spec.log is not None:
-            try:
-                spec.log.parent.mkdir(parents=True, exist_ok=True)
+        file = spec.log or spec.ready_file
+        try:
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+            if spec.ready_file is not None:
+                spec.ready_file.unlink(missing_ok=True)
+            if spec.log is not None:
                 # A log begins with its start: what is shown after a failure is of this one.
                 output = spec.log.open("wb" if fresh else "ab")
-            except OSError as error:
-                problem = f"cannot be written ({error.strerror})"
-                raise ConfigError(str(spec.log), "", problem, "Use another --state.") from None
+        except OSError as error:
+            problem = f"cannot be written ({error.strerror})"
+            raise ConfigError(str(file), "", problem, "Use another --state.") from None
         try:
             process = await asyncio.create_subprocess_exec(
                 *spec.command,
@@ -112,7 +119,7 @@ class Child:
         exited = asyncio.ensure_future(self.process.wait())
         try:
             while not await self.spec.ready():
-                await asyncio.wait({exited}, timeout=0.1)
+                await asyncio.wait({exited}, timeout=_POLL_SECONDS)
                 if exited.done():
                     raise self._failure(f"ended with exit code {exited.result()} while starting")
                 if time.monotonic() > deadline:
@@ -134,6 +141,10 @@ class Child:
         self._signal(signal.SIGKILL)
         await self.process.wait()
 
+    def kill(self) -> None:
+        """End the process and what it started at once."""
+        self._signal(signal.SIGKILL)
+
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
@@ -151,9 +162,16 @@ class Supervisor:
     """Keeps children running until it is told to stop.
 
     Use as an asynchronous context manager: leaving it stops every child, the last started first.
+
+    Attributes:
+        up: child's name to whether it serves.
+        restarts: child's name to how often it was started anew.
     """
 
     def __init__(self) -> None:
+        self.up: Final[dict[str, bool]] = {}
+        self.restarts: Final[dict[str, int]] = {}
+        self._order: Final[dict[str, int]] = {}
         self._children: list[Child] = []
         self._watchers: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -174,33 +192,86 @@ class Supervisor:
                 group.append(self._children.pop())
             await asyncio.gather(*(child.stop() for child in group))
 
+    def kill(self) -> None:
+        """End every child at once; leaving the context has nothing more to wait for."""
+        for child in self._children:
+            child.kill()
+
     async def start(self, spec: ChildSpec) -> None:
         """Start a child, wait until it serves, and keep it running from then on.
 
         Raises:
             ConfigError: it did not become ready.
         """
-        child = await Child.start(spec)
-        self._children.append(child)
+        child = await self._launch(spec)
         await child.until_ready()
-        watcher = asyncio.create_task(self._watch(child), name=f"watch {spec.name}")
+        self.up[spec.name] = True
+        self._watch(spec, child)
+
+    def start_behind(self, spec: ChildSpec, report: Callable[[ConfigError | None, float], None]) -> None:
+        """Start a child and keep it running, without waiting for it.
+
+        Args:
+            spec: what to run.
+            report: called each time it has become ready (None) or failed to, with the seconds that it took.
+        """
+        self._watch(spec, None, report)
+
+    def _watch(
+        self,
+        spec: ChildSpec,
+        child: Child | None,
+        report: Callable[[ConfigError | None, float], None] | None = None,
+    ) -> None:
+        watcher = asyncio.create_task(self._keep(spec, child, report), name=f"watch {spec.name}")
         self._watchers.add(watcher)
 
-    async def _watch(self, child: Child) -> None:
+    async def _keep(
+        self,
+        spec: ChildSpec,
+        child: Child | None,
+        report: Callable[[ConfigError | None, float], None] | None,
+    ) -> None:
         """Start a child anew whenever it ends, with growing pauses while it keeps ending."""
         failures = 0
         while not self._stopping:
+            if child is None:
+                child = await self._launch(spec, fresh=failures == 0)
+                await self._until_ready(child, report)
             code = await child.process.wait()
+            self.up[spec.name] = False
             if time.monotonic() - child.started_at > _STABLE_SECONDS:
                 failures = 0
             pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
             failures += 1
-            _log.error("%s ended with exit code %s; starting it again in %s s", child.spec.name, code, pause)
+            self.restarts[spec.name] = self.restarts.get(spec.name, 0) + 1
+            _log.error("%s ended with exit code %s; starting it again in %s s", spec.name, code, pause)
             await child.stop()
+            self._children.remove(child)
+            child = None
             await asyncio.sleep(pause)
-            successor = await Child.start(child.spec, fresh=False)
-            self._children[self._children.index(child)] = successor
-            child = successor
+
+    async def _launch(self, spec: ChildSpec, *, fresh: bool = True) -> Child:
+        self.up[spec.name] = False
+        child = await Child.start(spec, fresh=fresh)
+        self._children.append(child)
+        self._children.sort(key=lambda each: self._order.setdefault(each.spec.name, len(self._order)))
+        return child
+
+    async def _until_ready(
+        self, child: Child, report: Callable[[ConfigError | None, float], None] | None
+    ) -> None:
+        failure: ConfigError | None = None
+        try:
+            await child.until_ready()
+            self.up[child.spec.name] = True
+        except ConfigError as error:
+            failure = error
+            await child.stop()
+        if report is not None:
+            report(failure, time.monotonic() - child.started_at)
+        elif failure is not None:
+            _log.error("%s", failure)
 
 
 def _last_words(path: Path) -> str:

@@ -59,6 +59,7 @@ TABLE = [
     ("internal_error", 500, "server_error"),
     ("store_unavailable", 503, "server_error"),
     ("server_overloaded", 503, "server_error"),
+    ("litellm_unavailable", 503, "server_error"),
 ]
 KINDS = [NeevError, RequestError, LimitError, UpstreamError, ServerError]
 

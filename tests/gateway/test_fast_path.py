@@ -340,10 +340,16 @@ class TestProcess:
         )
         urllib.request.urlopen(request).close()
         deadline = time.monotonic() + 5
-        while "find-me" not in (log := (gateway.state / "log" / "gateway-0.log").read_text()):
+        while "find-me" not in (log := gateway.log()):
             assert time.monotonic() < deadline  # written when the request has ended, just after its last byte
         line = json.loads(next(line for line in log.splitlines() if "find-me" in line))
         assert (line["status"], line["model"], line["completion_tokens"]) == (200, "house", 1)
+        assert (line["key_id"], line["path"], line["via"], line["cost_nanos"] > 0) == (
+            "master",
+            CHAT,
+            "fast",
+            True,
+        )
         assert "canary" not in log
         assert gateway.key not in log
 

@@ -123,3 +123,55 @@ async def test_children_die_with_a_supervisor_that_is_killed(tmp_path):
     parent.kill()
     await parent.wait()
     await until(lambda: not alive(pids(tmp_path)[0]))
+
+
+class TestBehind:
+    """A child that nobody waits for."""
+
+    async def test_it_is_reported_when_it_serves(self, tmp_path):
+        reports = []
+        async with Supervisor() as supervisor:
+            supervisor.start_behind(
+                spec(tmp_path, SERVE), lambda failure, seconds: reports.append((failure, seconds))
+            )
+            assert supervisor.up.get("child", False) is False
+            await until(lambda: reports)
+            assert supervisor.up["child"] is True
+        assert reports[0][0] is None
+        assert reports[0][1] > 0
+        assert not alive(pids(tmp_path)[0])
+
+    async def test_it_is_reported_each_time_that_it_fails_and_tried_again(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(module, "_BACKOFF_SECONDS", (0.01,))
+        reports = []
+        async with Supervisor() as supervisor:
+            supervisor.start_behind(
+                spec(tmp_path, "print('no such luck'); sys.exit(3)"),
+                lambda failure, _: reports.append(str(failure)),
+            )
+            await until(lambda: len(reports) >= 2)
+            assert supervisor.restarts["child"] >= 1
+        assert "ended with exit code 3 while starting: no such luck" in reports[1]
+
+    async def test_leaving_does_not_wait_until_it_serves(self, tmp_path):
+        code = "(here / 'pids').write_text(str(os.getpid()) + chr(10)); time.sleep(60)"
+        async with Supervisor() as supervisor:
+            supervisor.start_behind(spec(tmp_path, code), lambda *_: None)
+            await until(lambda: (tmp_path / "pids").exists() and pids(tmp_path))
+        assert not alive(pids(tmp_path)[0])
+
+
+async def test_kill_ends_a_child_that_ignores_sigterm_without_waiting(tmp_path):
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVE
+    async with asyncio.timeout(30), Supervisor() as supervisor:
+        await supervisor.start(spec(tmp_path, deaf, stop_seconds=3600))
+        supervisor.kill()
+    assert not alive(pids(tmp_path)[0])
+
+
+async def test_what_an_earlier_start_left_does_not_count_as_ready(tmp_path):
+    (tmp_path / "ready").touch()
+    code = "time.sleep(0.3)\n" + SERVE
+    async with Supervisor() as supervisor:
+        await supervisor.start(spec(tmp_path, code, ready_file=tmp_path / "ready"))
+        assert alive(pids(tmp_path)[0])

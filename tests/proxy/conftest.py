@@ -18,12 +18,12 @@ def served(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def echoing(tmp_path_factory):
-    """The same with the echo engine, which plays faults, and a price of the team's own for speech."""
+    """The echo engine, which plays faults, a price of the team's own for speech, and everything through LiteLLM."""
     directory = tmp_path_factory.mktemp("echoing")
     config = directory / "proxy_config.yaml"
     shipped = (ROOT / "proxy_config.yaml").read_text()
     assert "  models: []\n" in shipped
-    config.write_text(shipped.replace("  models: []\n", f"  models: [{OWN_PRICE}]\n"))
+    config.write_text(shipped.replace("  models: []\n", f"  fast_path: false\n  models: [{OWN_PRICE}]\n"))
     assert "input_cost_per_character" in sync_config(config, None, check=False, environ={})
     with serving(directory, "--engine", "echo", config=config) as running:
         yield running

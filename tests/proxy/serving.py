@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 READY = "Ctrl-C stops everything"
+LITELLM_READY = "all its other routes are served too"
 
 
 @dataclass
@@ -30,6 +31,11 @@ class Served:
     seconds: float
     state: Path
     connections: Path
+    output_file: Path
+
+    def log(self) -> str:
+        """What was written after the welcome, which shows the key: the gateway's log."""
+        return self.output_file.read_text().partition(READY)[2]
 
     @property
     def base_url(self) -> str:
@@ -67,6 +73,7 @@ def serving(
     tmp_path: Path, *words: str, config: Path | None = None, environ: dict[str, str] | None = None
 ) -> Iterator[Served]:
     port = free_port()
+    tmp_path.mkdir(exist_ok=True)
     connections = tmp_path / "connections"
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("NEEV_", "LITELLM_"))}
     started = time.monotonic()
@@ -74,7 +81,16 @@ def serving(
     with output.open("wb") as file:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "neev_provider", "serve", "--port", str(port)),
+                *(
+                    sys.executable,
+                    "-m",
+                    "neev_provider",
+                    "serve",
+                    "--port",
+                    str(port),
+                    "--metrics-port",
+                    "0",
+                ),  # unless `words` say otherwise
                 *(
                     "--state",
                     str(tmp_path / "state"),
@@ -95,7 +111,8 @@ def serving(
             },
         )
     try:
-        while READY not in (text := output.read_text()):
+        waits_for = [READY] if "--no-litellm" in words else [READY, LITELLM_READY]
+        while not all(said in (text := output.read_text()) for said in waits_for):
             if process.poll() is not None or time.monotonic() - started > 100:
                 raise AssertionError(f"serve is not ready (exit code {process.returncode}):\n{text}")
             time.sleep(0.05)
@@ -108,6 +125,7 @@ def serving(
             time.monotonic() - started,
             tmp_path / "state",
             connections,
+            output,
         )
     finally:
         if process.poll() is None:

@@ -88,17 +88,19 @@ def test_the_key_stands_in_no_command_line_and_no_log(served):
 @pytest.mark.parametrize(
     "model", [m for m in Catalog.load() if m.modality == "chat" and m.price], ids=lambda model: model.id
 )
-def test_no_priced_model_is_free(served, model):
+def test_no_priced_model_is_free(served, echoing, model):
+    """On the fast path and through LiteLLM."""
     body = {"model": model.id, "max_tokens": 2, "messages": [{"role": "user", "content": "Hi"}]}
-    with post(served, "/v1/chat/completions", body) as response:
-        usage = json.load(response)["usage"]
-        cost = float(response.headers["x-litellm-response-cost"])
-    nanos = (
-        usage["prompt_tokens"] * model.price.prompt_nanos
-        + usage["completion_tokens"] * model.price.completion_nanos
-    )
-    assert nanos > 0
-    assert round(cost * 1e9) == nanos
+    for gateway, header in ((served, "x-neev-cost-usd"), (echoing, "x-litellm-response-cost")):
+        with post(gateway, "/v1/chat/completions", body) as response:
+            usage = json.load(response)["usage"]
+            cost = float(response.headers[header])
+        nanos = (
+            usage["prompt_tokens"] * model.price.prompt_nanos
+            + usage["completion_tokens"] * model.price.completion_nanos
+        )
+        assert nanos > 0
+        assert round(cost * 1e9) == nanos
 
 
 class TestStopping:

@@ -48,7 +48,19 @@ def test_others_do_not(status, make):
 def test_a_lone_deployment_is_spared_where_litellm_spares_it(status, cools, make):
     router = make(*ALONE)
     called(router, failure(status))
-    assert called(router) == ("upstream_rate_limited" if cools else "first")
+    assert (called(router) == "first") is not cools
+
+
+def test_deployments_left_alone_because_our_account_was_refused_say_so(make):
+    router = make(*ALONE)
+    called(router, failure(401))
+    assert called(router) == "upstream_auth_error"
+
+
+def test_deployments_left_alone_for_other_reasons_are_a_rate_limit(make):
+    router = make(*ALONE)
+    called(router, failure(404))
+    assert called(router) == "upstream_rate_limited"
 
 
 def test_it_lasts_5_seconds_by_default(make, clock):

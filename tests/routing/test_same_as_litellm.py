@@ -18,6 +18,7 @@ import neev_provider
 from neev_provider.errors import NeevError
 from neev_provider.litellm_errors import to_litellm
 from neev_provider.routing import Attempt
+from neev_provider.routing_plan import _NoDeploymentsError
 from neev_provider.upstream import NO_RETRIES, Upstream
 from tests.routing.routes import A, B, C, build, deployment
 
@@ -288,6 +289,8 @@ async def ask_us(router, upstream: Upstream, name: str) -> str:
         else:
             plan.succeeded()
             return "ok"
+    if isinstance(plan.error, _NoDeploymentsError):
+        return "RateLimitError"  # ours may say why they are left alone
     return type(to_litellm(plan.error, model=name, in_proxy=False)).__name__
 
 

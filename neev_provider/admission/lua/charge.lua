@@ -1,0 +1,58 @@
+-- Charges one event. Shared by settle.lua and replay.lua. `at_arg` is where its ten arguments begin: number, lease,
+-- key id, ms of its admission, prompt tokens, completion tokens, nano-USD, 1 if estimated, characters, model ('' if
+-- nothing was produced). Returns the nano-USD that were charged now.
+
+local EVENT = 10
+
+local function settle(at_arg)
+  local id, key_id, at = ARGV[at_arg + 1], ARGV[at_arg + 2], tonumber(ARGV[at_arg + 3])
+  local prompt, completion = tonumber(ARGV[at_arg + 4]), tonumber(ARGV[at_arg + 5])
+  local nanos, estimated = tonumber(ARGV[at_arg + 6]), tonumber(ARGV[at_arg + 7])
+  local characters, model = tonumber(ARGV[at_arg + 8]), ARGV[at_arg + 9]
+  local requests = model == '' and 0 or 1
+
+  local packed = call('HGET', prefix .. 'leases', id)
+  if packed then
+    local lease = cmsgpack.unpack(packed)
+    close_lease(lease, prompt + completion, nanos)
+    call('HDEL', prefix .. 'leases', id)
+    call('ZREM', prefix .. 'due', id)
+    if requests == 1 then
+      add_to_day(lease[AT], key_id, model, 1, prompt, completion, nanos, estimated, characters)
+    end
+    return nanos
+  end
+
+  packed = call('GET', prefix .. 'late:' .. id)
+  if packed then
+    -- It expired, and its prompt was charged under the name that was asked for: take that back.
+    local lease = cmsgpack.unpack(packed)
+    local already = lease[PROMPT_NANOS]
+    charge(':' .. key_id, lease[KEY_WINDOW], nanos - already, 0, 0)
+    correct_tokens(':' .. key_id, lease[KEY_SECOND], prompt + completion - lease[PROMPT])
+    if lease[TEAM_WINDOW] ~= '' then
+      charge('', lease[TEAM_WINDOW], nanos - already, 0, 0)
+      correct_tokens('', lease[TEAM_SECOND], prompt + completion - lease[PROMPT])
+    end
+    add_to_day(lease[AT], key_id, lease[MODEL], -1, -lease[PROMPT], 0, -already, -1, 0)
+    if requests == 1 then
+      add_to_day(lease[AT], key_id, model, 1, prompt, completion, nanos, estimated, characters)
+    end
+    call('DEL', prefix .. 'late:' .. id)
+    return nanos - already
+  end
+
+  if requests == 0 then
+    return 0 -- never let in, and nothing was produced
+  end
+  -- Nothing is known of it: the store lost it, or was away when it was let in. It is charged all the same.
+  for _, subject in ipairs({{':' .. key_id, 'key:' .. key_id}, {'', 'team'}}) do
+    local record = call('HMGET', prefix .. subject[2], 'models', 'period', 'anchor')
+    if record[1] then
+      local use = usage_of(subject[1], record[2], record[3], now)
+      call('HSET', use.name, 'w', use.window, 'spent', int(use.spent + nanos), 'held', int(use.held))
+    end
+  end
+  add_to_day(at, key_id, model, 1, prompt, completion, nanos, estimated, characters)
+  return nanos
+end

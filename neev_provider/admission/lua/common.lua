@@ -1,0 +1,180 @@
+-- What all scripts share. Each script is this text and its own after it.
+--
+-- A tag names an owner: a team, or a key without one. Everything that one admission touches is named
+-- neev:{tag}:..., so it lies in one slot of a cluster. ARGV[1] is that prefix, ARGV[2] moves the clock (tests only).
+-- A subject is what limits apply to: the key (suffix ':<id>') and its team (suffix '').
+--
+--   key:<id>, team   records: secrets, limits, budget (hash; written by keys.lua)
+--   use<suffix>      w, pw: the budget's window and the one it replaced; spent, held: nano-USD; par: open leases
+--   win<suffix>      requests and tokens by second (61 buckets r0..r60, t0..t60), their sums r and t, last second
+--   leases, due      open leases (hash) and when they expire (sorted set, ms)
+--   late:<lease>     a lease that expired, until its process settles it after all
+--   seen:<process>   number of the process's last settle, so that none counts twice
+--   day:<yyyymmdd>   spend of a day by key and model
+--
+-- Money is whole nano-USD. Lua's numbers are exact up to 2^53, nine million USD; no budget may be larger.
+
+local call = redis.call
+local floor, max, min = math.floor, math.max, math.min
+local prefix = ARGV[1]
+local clock = call('TIME')
+local now = clock[1] * 1000 + floor(clock[2] / 1000) + tonumber(ARGV[2])
+local second = floor(now / 1000)
+
+local BUCKETS = 61       -- any 60 s touch at most 61 whole seconds
+local WINDOW_TTL = 120   -- seconds
+local DAY_TTL = 400 * 86400
+local LATE_TTL = 86400
+local DAY_MS = 86400000
+
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+-- Days since 1970 to a date of the Gregorian calendar, and back (H. Hinnant, chrono-compatible algorithms).
+local function civil(days)
+  local z = days + 719468
+  local era = floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
+  local mp = floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  return yoe + era * 400 + (month <= 2 and 1 or 0), month, doy - floor((153 * mp + 2) / 5) + 1
+end
+
+local function first_of_month(year, month)
+  local y = month <= 2 and year - 1 or year
+  local era = floor(y / 400)
+  local yoe = y - era * 400
+  local doy = floor((153 * (month + (month > 2 and -3 or 9)) + 2) / 5)
+  return era * 146097 + yoe * 365 + floor(yoe / 4) - floor(yoe / 100) + doy - 719468
+end
+
+local function day_name(ms)
+  return prefix .. 'day:' .. string.format('%04d%02d%02d', civil(floor(ms / DAY_MS)))
+end
+
+-- The budget's window at a time: its id, and when the next begins (ms; nil for never).
+-- A period is '' (one window for ever), milliseconds from the anchor, or '<n>mo': calendar months, UTC.
+local function window_at(period, anchor, at)
+  if not period or period == '' then
+    return 'total', nil
+  end
+  local months = tonumber(string.match(period, '^(%d+)mo$'))
+  if months then
+    local year, month = civil(floor(at / DAY_MS))
+    local index = floor((year * 12 + month - 1) / months)
+    local following = (index + 1) * months
+    return 'mo' .. months .. ':' .. int(index),
+      first_of_month(floor(following / 12), following % 12 + 1) * DAY_MS
+  end
+  local length, start = tonumber(period), tonumber(anchor) or 0
+  local index = floor((at - start) / length)
+  return int(start) .. '/' .. period .. ':' .. int(index), start + (index + 1) * length
+end
+
+-- Whether a stored window has ended: not if a clock went back.
+local function has_ended(stored, current)
+  if stored == current then
+    return false
+  end
+  local kind, index = string.match(stored, '^(.*):(%-?%d+)$')
+  local current_kind, current_index = string.match(current, '^(.*):(%-?%d+)$')
+  return kind ~= current_kind or tonumber(index) < tonumber(current_index)
+end
+
+-- What a subject has used; in a new window nothing is spent or held.
+local function usage_of(suffix, period, anchor, at)
+  local name = prefix .. 'use' .. suffix
+  local stored = call('HMGET', name, 'w', 'spent', 'held', 'par')
+  local window, reset = window_at(period, anchor, at)
+  local use = {
+    name = name, window = window, reset = reset,
+    spent = tonumber(stored[2]) or 0, held = tonumber(stored[3]) or 0, par = tonumber(stored[4]) or 0,
+  }
+  if not stored[1] or has_ended(stored[1], window) then
+    use.spent, use.held, use.is_new = 0, 0, true
+  else
+    use.window = stored[1]
+  end
+  return use
+end
+
+-- Spend of a day, by key and model: requests, prompt and completion tokens, nano-USD, estimated ones, characters.
+local function add_to_day(at, id, model, requests, prompt, completion, nanos, estimated, characters)
+  local name, field = day_name(at), id .. ' ' .. model
+  local old = call('HGET', name, field)
+  if old then
+    local r, p, c, n, e, s = string.match(old, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+    requests, prompt, completion = requests + r, prompt + p, completion + c
+    nanos, estimated, characters = nanos + n, estimated + e, characters + s
+  end
+  call('HSET', name, field, string.format('%.0f %.0f %.0f %.0f %.0f %.0f',
+    requests, prompt, completion, nanos, estimated, characters))
+  if not old then
+    call('EXPIRE', name, DAY_TTL)
+  end
+end
+
+-- A lease's fields, as they are packed.
+local KEY, AT, TOKENS, HELD, KEY_WINDOW, TEAM_WINDOW, KEY_SECOND, TEAM_SECOND, PROMPT, PROMPT_NANOS, MODEL =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+
+-- Charge a subject and give back what was held for it; a budget's window that has ended is left as it was.
+local function charge(suffix, window, nanos, held, leases)
+  local name = prefix .. 'use' .. suffix
+  local stored = call('HMGET', name, 'w', 'pw', 'spent', 'held', 'par')
+  if not stored[1] then
+    return -- revoked meanwhile
+  end
+  local changes = {'par', int(max(0, (tonumber(stored[5]) or 0) - leases))}
+  if window == stored[1] or window == stored[2] then
+    changes[3], changes[4] = 'spent', int((tonumber(stored[3]) or 0) + nanos)
+    changes[5], changes[6] = 'held', int((tonumber(stored[4]) or 0) - held)
+  end
+  call('HSET', name, unpack(changes))
+end
+
+-- Put right the tokens that were taken before, in the second in which they were.
+local function correct_tokens(suffix, taken_in, difference)
+  if taken_in == 0 or difference == 0 then
+    return
+  end
+  local name = prefix .. 'win' .. suffix
+  local last = tonumber(call('HGET', name, 'last'))
+  if last and last - taken_in < BUCKETS then
+    call('HINCRBY', name, 't' .. taken_in % BUCKETS, int(difference))
+    call('HINCRBY', name, 't', int(difference))
+  end
+end
+
+-- Charge what a lease did cost to everybody that it was taken from.
+local function close_lease(lease, tokens, nanos)
+  local suffix = ':' .. lease[KEY]
+  charge(suffix, lease[KEY_WINDOW], nanos, lease[HELD], 1)
+  correct_tokens(suffix, lease[KEY_SECOND], tokens - lease[TOKENS])
+  if lease[TEAM_WINDOW] ~= '' then
+    charge('', lease[TEAM_WINDOW], nanos, lease[HELD], 1)
+    correct_tokens('', lease[TEAM_SECOND], tokens - lease[TOKENS])
+  end
+end
+
+-- Charge the prompt of leases whose process has died; return how many they were and what was charged.
+local function expire_leases(limit)
+  local due = call('ZRANGEBYSCORE', prefix .. 'due', '-inf', int(now), 'LIMIT', 0, limit)
+  local nanos = 0
+  for _, id in ipairs(due) do
+    local packed = call('HGET', prefix .. 'leases', id)
+    if packed then
+      local lease = cmsgpack.unpack(packed)
+      close_lease(lease, lease[PROMPT], lease[PROMPT_NANOS])
+      add_to_day(lease[AT], lease[KEY], lease[MODEL], 1, lease[PROMPT], 0, lease[PROMPT_NANOS], 1, 0)
+      nanos = nanos + lease[PROMPT_NANOS]
+      call('SET', prefix .. 'late:' .. id, packed, 'EX', LATE_TTL)
+      call('HDEL', prefix .. 'leases', id)
+    end
+    call('ZREM', prefix .. 'due', id)
+  end
+  return #due, nanos
+end

@@ -1,0 +1,22 @@
+-- Tell all about an owner: its team's record and its keys', with what they have used. ARGV[3] is one key's id, or ''.
+-- Returns the time, then for each subject its id ('' for the team), record, nano-USD spent and held, open leases,
+-- and when its budget's window ends (ms, or '').
+expire_leases(200)
+local found = {int(now)}
+
+local function describe(id, suffix, name)
+  local record = call('HGETALL', name)
+  if #record == 0 then
+    return
+  end
+  local times = call('HMGET', name, 'period', 'anchor')
+  local use = usage_of(suffix, times[1], times[2], now)
+  found[#found + 1] = {id, record, int(use.spent), int(use.held), int(use.par), use.reset and int(use.reset) or ''}
+end
+
+describe('', '', prefix .. 'team')
+local ids = ARGV[3] == '' and call('SMEMBERS', prefix .. 'ids') or {ARGV[3]}
+for _, id in ipairs(ids) do
+  describe(id, ':' .. id, prefix .. 'key:' .. id)
+end
+return found

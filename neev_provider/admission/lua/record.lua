@@ -1,0 +1,94 @@
+-- Change the record of a key or a team, with its line in the audit.
+--
+-- ARGV: 3 'create', 'update' or 'delete'; 4 suffix: ':<key id>', or '' for the team; 5 who; 6 what (JSON);
+--   7 how many fields are set, these with their values, then the fields to remove.
+--   '+<ms>' as the value of a time is that much from now.
+-- Returns 'ok', 'exists', 'absent', 'no_team', or 'has_keys'.
+
+local mode, suffix = ARGV[3], ARGV[4]
+local is_key = suffix ~= ''
+local name = prefix .. (is_key and 'key' .. suffix or 'team')
+local use_name, win_name, ids = prefix .. 'use' .. suffix, prefix .. 'win' .. suffix, prefix .. 'ids'
+local AUDIT_LENGTH = 500
+local AUDIT_TTL = 400 * 86400
+local TIMES = {anchor = true, old_until = true, created = true, updated = true, expires = true}
+
+local function note()
+  local audit = prefix .. 'audit'
+  call('XADD', audit, 'MAXLEN', '~', AUDIT_LENGTH, '*', 'at', int(now), 'by', ARGV[5], 'what', ARGV[6])
+  if call('EXISTS', prefix .. 'team') == 0 and call('EXISTS', ids) == 0 then
+    call('EXPIRE', audit, AUDIT_TTL)
+  else
+    call('PERSIST', audit)
+  end
+  return 'ok'
+end
+
+local exists = call('EXISTS', name) == 1
+if mode == 'delete' then
+  if not exists then
+    return 'absent'
+  end
+  if not is_key and call('EXISTS', ids) == 1 then
+    return 'has_keys'
+  end
+  call('DEL', name, use_name, win_name)
+  if is_key then
+    call('SREM', ids, string.sub(suffix, 2))
+  end
+  return note()
+end
+
+if mode == 'create' and (exists or (not is_key and call('EXISTS', ids) == 1)) then
+  return 'exists'
+end
+if mode == 'update' and not exists then
+  return 'absent'
+end
+
+local set, removed, values = {}, {}, {}
+local count = tonumber(ARGV[7])
+for i = 8, 7 + 2 * count, 2 do
+  local field, value = ARGV[i], ARGV[i + 1]
+  local later = TIMES[field] and string.match(value, '^%+(%d+)$')
+  if later then
+    value = int(now + later)
+  end
+  set[#set + 1] = field
+  set[#set + 1] = value
+  values[field] = value
+end
+for i = 8 + 2 * count, #ARGV do
+  removed[#removed + 1] = ARGV[i]
+  values[ARGV[i]] = ''
+end
+if mode == 'create' and is_key and values.team and call('EXISTS', prefix .. 'team') == 0 then
+  return 'no_team'
+end
+
+if mode == 'create' then
+  call('HSET', use_name, 'w', (window_at(values.period, values.anchor, now)), 'spent', '0', 'held', '0', 'par', '0')
+elseif values.period or values.anchor then
+  -- What is spent and held counts in the new window too.
+  local old = call('HMGET', name, 'period', 'anchor')
+  local use = usage_of(suffix, old[1], old[2], now)
+  local window = window_at(values.period or old[1], values.anchor or old[2], now)
+  call('HSET', use_name, 'w', window, 'pw', use.window, 'spent', int(use.spent), 'held', int(use.held))
+end
+if values.models and exists then
+  for _, field in ipairs(call('HKEYS', name)) do
+    if string.sub(field, 1, 2) == 'm:' then
+      call('HDEL', name, field)
+    end
+  end
+end
+if #removed > 0 then
+  call('HDEL', name, unpack(removed))
+end
+if #set > 0 then
+  call('HSET', name, unpack(set))
+end
+if is_key then
+  call('SADD', ids, string.sub(suffix, 2))
+end
+return note()

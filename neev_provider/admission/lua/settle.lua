@@ -1,0 +1,21 @@
+-- Charge what requests did cost, in the order in which their process tells; each once, however often it tells.
+--
+-- KEYS[1] is seen:<process>. ARGV: from 3, the arguments of each event (charge.lua). Returns for each the nano-USD that
+-- were charged now, or 'seen'.
+
+local SEEN_TTL = 35 * 86400
+
+local seen = tonumber(call('GET', KEYS[1])) or 0
+local charged = {}
+for at_arg = 3, #ARGV, EVENT do
+  local number = tonumber(ARGV[at_arg])
+  if number <= seen then
+    charged[#charged + 1] = 'seen'
+  else
+    -- First: a script that fails halfway is not undone, and nothing may be charged twice.
+    call('SET', KEYS[1], int(number), 'EX', SEEN_TTL)
+    seen = number
+    charged[#charged + 1] = int(settle(at_arg))
+  end
+end
+return charged

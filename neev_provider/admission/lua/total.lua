@@ -1,0 +1,44 @@
+-- The spend of the whole gateway: add what a process has charged since, and tell what all have charged and hold.
+--
+-- Its names lie in a slot of their own. KEYS[1] is total. ARGV: 3 process, 4 number, 5 period, 6 nano-USD charged
+-- since the last call that was answered, 7 nano-USD held now, 8 ms that its word counts, then owners that were asked
+-- for. Returns {window, nano-USD spent, held by others, ms until the next window or ''}.
+
+local name = KEYS[1]
+local process, number = ARGV[3], tonumber(ARGV[4])
+local window, reset = window_at(ARGV[5], '0', now)
+local stored = call('HMGET', name, 'w', 'spent')
+local spent = tonumber(stored[2]) or 0
+if not stored[1] or has_ended(stored[1], window) then
+  spent = 0
+  call('HSET', name, 'w', window, 'spent', '0')
+end
+
+local seen = tonumber(call('HGET', name .. ':seen', process)) or 0
+if number > seen then
+  spent = spent + tonumber(ARGV[6])
+  call('HSET', name, 'spent', int(spent))
+  call('HSET', name .. ':seen', process, int(number))
+end
+
+-- Who has not spoken for a while has died: its leases expire by themselves.
+call('HSET', name .. ':held', process, ARGV[7] .. ' ' .. int(now))
+local held, all = 0, call('HGETALL', name .. ':held')
+for i = 1, #all, 2 do
+  local nanos, at = string.match(all[i + 1], '^(%S+) (%S+)$')
+  if now - tonumber(at) > tonumber(ARGV[8]) then
+    call('HDEL', name .. ':held', all[i])
+    call('HDEL', name .. ':seen', all[i])
+  elseif all[i] ~= process then
+    held = held + tonumber(nanos)
+  end
+end
+
+if #ARGV >= 9 then
+  local owners = day_name(now)
+  for i = 9, #ARGV do
+    call('SADD', owners, ARGV[i])
+  end
+  call('EXPIRE', owners, DAY_TTL)
+end
+return {window, int(spent), int(held), reset and int(reset - now) or ''}

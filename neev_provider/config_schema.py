@@ -1,0 +1,187 @@
+"""The shape of `proxy_config.yaml`: types and ranges of what is checked at the start; the rest is LiteLLM's own.
+
+Nothing but types. Read by `config.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+__all__ = [
+    "Document",
+    "Entry",
+    "LiteLLMOptions",
+    "LogOptions",
+    "NeevSettings",
+    "ServerOptions",
+    "StaticKey",
+]
+
+_Seconds = Annotated[float, msgspec.Meta(gt=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Weight = Annotated[float, msgspec.Meta(ge=0)]
+_Reference = Annotated[str, msgspec.Meta(pattern="^os\\.environ/.")]
+
+
+class LiteLLMParams(msgspec.Struct):
+    """`litellm_params` of an entry."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1)]
+    api_base: str | None = None
+    api_key: str | None = None
+    weight: _Weight | None = None
+    rpm: _Weight | None = None
+    tpm: _Weight | None = None
+    order: int | None = None
+    timeout: _Seconds | _Reference | None = None
+    stream_timeout: _Seconds | _Reference | None = None
+    num_retries: _Count | _Reference | None = None
+    max_parallel_requests: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    cooldown_time: _Weight | None = None
+    extra_headers: dict[str, str] | None = None
+
+
+class Entry(msgspec.Struct):
+    """An entry of `model_list`."""
+
+    model_name: Annotated[str, msgspec.Meta(min_length=1)]
+    litellm_params: LiteLLMParams
+    model_info: dict[str, Any] | None = None
+
+
+class RouterSettings(msgspec.Struct):
+    """`router_settings`."""
+
+    num_retries: _Count | None = None
+    timeout: _Seconds | None = None
+    stream_timeout: _Seconds | None = None
+    retry_after: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    max_fallbacks: _Count | None = None
+    allowed_fails: _Count | None = None
+    cooldown_time: _Weight | None = None
+    fallbacks: list[dict[str, list[Any]]] | None = None
+    default_fallbacks: list[Any] | None = None
+    context_window_fallbacks: list[dict[str, list[Any]]] | None = None
+    content_policy_fallbacks: list[dict[str, list[Any]]] | None = None
+    model_group_alias: dict[str, str | dict[str, Any]] | None = None
+
+
+class StaticKey(msgspec.Struct, forbid_unknown_fields=True):
+    """A key that stands in the configuration: its public name, and the token or where it is found."""
+
+    alias: Annotated[str, msgspec.Meta(pattern=r"^[\w.-]{1,64}$")]
+    key: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class LiteLLMOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """`neev.litellm`.
+
+    Attributes:
+        enabled: run LiteLLM behind the gateway.
+        routes: what is let through to it; None = the LLM routes.
+    """
+
+    enabled: bool | None = None
+    routes: list[Annotated[str, msgspec.Meta(pattern="^/")]] | None = None
+
+
+class ServerOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """`neev.server`: how the gateway listens; what stands on the command line goes before.
+
+    Attributes:
+        host: address to listen on.
+        port: port to listen on.
+        metrics_port: port of the metrics, 0 for none.
+        workers: processes that share the port.
+        grace: seconds that running answers have to finish when stopped.
+        drain_delay: seconds between failing readiness and not accepting any more.
+        max_body_bytes: the largest body of a request.
+        body_seconds: how long a body may take to arrive.
+        max_header_bytes: of all headers of a request together.
+        header_seconds: how long headers may take to arrive.
+        write_seconds: how long a client may take nothing of an answer.
+        max_connections: per worker.
+    """
+
+    host: str | None = None
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
+    workers: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
+    grace: Annotated[int, msgspec.Meta(ge=0, le=3600)] | None = None
+    drain_delay: Annotated[float, msgspec.Meta(ge=0, le=600)] | None = None
+    max_body_bytes: Annotated[int, msgspec.Meta(ge=1000, le=1_000_000_000)] | None = None
+    body_seconds: _Seconds | None = None
+    max_header_bytes: Annotated[int, msgspec.Meta(ge=1000, le=1_000_000)] | None = None
+    header_seconds: _Seconds | None = None
+    write_seconds: _Seconds | None = None
+    max_connections: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class LogOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """`neev.log`.
+
+    Attributes:
+        level: the least that is written.
+        format: lines for a person or for a machine.
+    """
+
+    level: Literal["debug", "info", "warning", "error"] | None = None
+    format: Literal["console", "json"] | None = None
+
+
+class NeevSettings(msgspec.Struct, forbid_unknown_fields=True):
+    """Our own section, `neev`; LiteLLM ignores it.
+
+    Attributes:
+        models: entries for the catalog.
+        keys: keys of the configuration.
+        fast_path: answer NeevAI's endpoints without LiteLLM where it can be done.
+        litellm: the process behind.
+        server: how the gateway listens.
+        log: what is written of it.
+        store: where limits and budgets are kept: `embedded` or a URL.
+    """
+
+    models: list[Any] = []
+    keys: list[StaticKey] = []
+    fast_path: bool = True
+    litellm: LiteLLMOptions = msgspec.field(default_factory=LiteLLMOptions)
+    server: ServerOptions = msgspec.field(default_factory=ServerOptions)
+    log: LogOptions = msgspec.field(default_factory=LogOptions)
+    store: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+
+
+class Handler(msgspec.Struct):
+    """A custom provider of LiteLLM."""
+
+    provider: Annotated[str, msgspec.Meta(min_length=1)]
+    custom_handler: Annotated[str, msgspec.Meta(pattern=r"^\w+(\.\w+)+$")]
+
+
+class LiteLLMSettings(msgspec.Struct):
+    """Those that LiteLLM reads at the start, and whose faults it reports with a traceback."""
+
+    request_timeout: _Seconds | None = None
+    num_retries: _Count | None = None
+    drop_params: bool | None = None
+    custom_provider_map: list[Handler] | None = None
+    callbacks: list[str] | str | None = None
+
+
+class GeneralSettings(msgspec.Struct):
+    """`general_settings`."""
+
+    master_key: str | None = None
+
+
+class Document(msgspec.Struct):
+    """The file."""
+
+    model_list: Annotated[list[Entry], msgspec.Meta(min_length=1)]
+    litellm_settings: LiteLLMSettings | None = None
+    router_settings: RouterSettings | None = None
+    general_settings: GeneralSettings | None = None
+    environment_variables: dict[str, Any] | None = None
+    neev: NeevSettings | None = None

