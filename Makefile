@@ -24,7 +24,7 @@ run: $(VENV)/.runtime ## Serve NeevAI on http://127.0.0.1:4000 (offline unless N
 
 .PHONY: test
 test: $(VENV)/.dev $(CLIENTS)/.installed ## Run the tests; needs Python packages only
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not system" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not system" $(ARGS)
 
 .PHONY: test-system
 test-system: $(VENV)/.dev $(CLIENTS)/.installed ## Run the tests that need Debian packages (installs them; needs root)

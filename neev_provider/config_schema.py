@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 __all__ = [
+    "AdmissionOptions",
     "Document",
     "Entry",
     "LiteLLMOptions",
@@ -131,6 +132,24 @@ class LogOptions(msgspec.Struct, forbid_unknown_fields=True):
     format: Literal["console", "json"] | None = None
 
 
+class AdmissionOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """`neev.admission`.
+
+    Attributes:
+        master_key_may_call_models: the master key has no budget; without this it is for administration only.
+        on_store_outage: `reject` every request while the store is away, or `allow` keys that were seen lately.
+        remember_seconds: how long a key counts as seen lately.
+        max_budget: USD, of the whole gateway.
+        budget_duration: after which that budget begins anew, as `30d` or `1mo`; None for never.
+    """
+
+    master_key_may_call_models: bool = False
+    on_store_outage: Literal["reject", "allow"] = "reject"
+    remember_seconds: _Seconds = 600.0
+    max_budget: Annotated[float, msgspec.Meta(ge=0, le=9_000_000)] | None = None
+    budget_duration: Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,8}(s|m|h|d|w|mo)$")] | None = None
+
+
 class NeevSettings(msgspec.Struct, forbid_unknown_fields=True):
     """Our own section, `neev`; LiteLLM ignores it.
 
@@ -142,6 +161,7 @@ class NeevSettings(msgspec.Struct, forbid_unknown_fields=True):
         server: how the gateway listens.
         log: what is written of it.
         store: where limits and budgets are kept: `embedded` or a URL.
+        admission: what holds for all keys.
     """
 
     models: list[Any] = []
@@ -151,6 +171,7 @@ class NeevSettings(msgspec.Struct, forbid_unknown_fields=True):
     server: ServerOptions = msgspec.field(default_factory=ServerOptions)
     log: LogOptions = msgspec.field(default_factory=LogOptions)
     store: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    admission: AdmissionOptions = msgspec.field(default_factory=AdmissionOptions)
 
 
 class Handler(msgspec.Struct):

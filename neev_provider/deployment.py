@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from aiohttp import ClientTimeout
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
+from typing_extensions import override
 from yarl import URL
 
 from neev_provider import __version__
 from neev_provider.errors import ConfigError
+from neev_provider.wire import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["RESERVED_HEADERS", "Deployment", "Timeouts", "normalise_base_url", "timeouts_of"]
+__all__ = ["RESERVED_HEADERS", "Deployment", "Endpoint", "Timeouts", "normalise_base_url", "timeouts_of"]
 
 _USER_AGENT: Final = f"neev-provider/{__version__}"
 _VERSION_SEGMENT: Final = re.compile(r"/v\d+[a-z0-9]*$")
@@ -104,18 +105,12 @@ class Timeouts:
     connect: float = 5.0
     idle: float = 120.0
     total: float = 600.0
-    client: ClientTimeout = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Raise ValueError unless all are positive numbers."""
         for name in ("connect", "idle", "total"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be more than 0 seconds")
-        # aiohttp's own idle and total timers cost 1 us and more a chunk; upstream_body.py keeps cheaper ones. The
-        # threshold keeps it from rounding times above 5 s up to whole seconds.
-        object.__setattr__(
-            self, "client", ClientTimeout(total=None, connect=self.connect, ceil_threshold=float("inf"))
-        )
 
 
 def timeouts_of(seconds: float | None, *, streamed: bool) -> Timeouts:
@@ -137,6 +132,22 @@ def timeouts_of(seconds: float | None, *, streamed: bool) -> Timeouts:
     return Timeouts(connect=connect, idle=seconds, total=seconds)
 
 
+class Endpoint(NamedTuple):
+    """Where a request goes.
+
+    Attributes:
+        origin: whom to connect to.
+        head: request line and headers, but for the body's length and the blank line; holds the key.
+    """
+
+    origin: Origin
+    head: bytes
+
+    @override
+    def __repr__(self) -> str:
+        return f"Endpoint({self.origin})"
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """One place that serves models, and our account there.
@@ -155,10 +166,9 @@ class Deployment:
     base_url: str
     api_key: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
-    chat_url: URL = field(init=False, repr=False, compare=False)
-    speech_url: URL = field(init=False, repr=False, compare=False)
-    models_url: URL = field(init=False, repr=False, compare=False)
-    request_headers: CIMultiDictProxy[str] = field(init=False, repr=False, compare=False)
+    chat: Endpoint = field(init=False, repr=False, compare=False)
+    speech: Endpoint = field(init=False, repr=False, compare=False)
+    models: Endpoint = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         source = f"deployment {self.name}"
@@ -168,17 +178,17 @@ class Deployment:
                 source, "api_key", problem, "Copy the key again, on one line and without blanks."
             )
         base_url = normalise_base_url(self.base_url, source=source, place="base_url")
+        headers = self._request_headers(source)
         values = {
             "base_url": base_url,
-            "chat_url": URL(base_url + "/chat/completions", encoded=True),
-            "speech_url": URL(base_url + "/audio/speech", encoded=True),
-            "models_url": URL(base_url + "/models", encoded=True),
-            "request_headers": self._request_headers(source),
+            "chat": _endpoint("POST", base_url + "/chat/completions", headers),
+            "speech": _endpoint("POST", base_url + "/audio/speech", headers),
+            "models": _endpoint("GET", base_url + "/models", headers),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
-    def _request_headers(self, source: str) -> CIMultiDictProxy[str]:
+    def _request_headers(self, source: str) -> CIMultiDict[str]:
         headers = CIMultiDict(
             {
                 "authorization": f"Bearer {self.api_key}",
@@ -198,4 +208,15 @@ class Deployment:
             if name.lower() in RESERVED_HEADERS:
                 raise ConfigError(source, place, "cannot be set here", "Remove it; the gateway sets it.")
             headers[name] = value
-        return CIMultiDictProxy(headers)
+        return headers
+
+
+def _endpoint(method: str, address: str, headers: Mapping[str, str]) -> Endpoint:
+    url = URL(address, encoded=True)
+    lines = [f"{method} {url.raw_path} HTTP/1.1", f"host: {url.host_port_subcomponent}"]
+    lines += [
+        f"{name}: {value}"
+        for name, value in headers.items()
+        if method == "POST" or name.lower() != "content-type"
+    ]
+    return Endpoint(Origin.of(url), "".join(line + "\r\n" for line in lines).encode("ascii"))

@@ -85,11 +85,13 @@ def to_litellm(error: NeevError, *, model: str, in_proxy: bool) -> Exception:
 
 
 def marked(error: NeevError) -> str:
-    """Return a proxy error's message with its code: the proxy shows a status where the code belongs.
+    """Return a proxy error's message with its code, and when to retry if that is known.
 
-    A gateway in front of the proxy puts it back (`gateway/litellm_answers.py`).
+    The proxy shows a status where the code belongs, and loses `retry-after` on some routes. A gateway in front of the
+    proxy puts both back (`gateway/litellm_answers.py`).
     """
-    return f"{error.message} ({error.code})"
+    wait = error.headers().get("retry-after")
+    return f"{error.message} ({error.code}{'' if wait is None else f', retry after {wait} s'})"
 
 
 def missing_key(model: str, names: tuple[str, ...]) -> Exception:

@@ -39,7 +39,23 @@ STREAM_MARK: Final = "neev_opens_stream"
 
 _CHAT_CALLS: Final = frozenset({"completion", "acompletion"})
 _SPEECH_CALLS: Final = frozenset({"audio_speech", "speech", "aspeech"})
+# Endpoints that our adapter does not serve; LiteLLM would answer 500.
+_OTHER_CALLS: Final = frozenset(
+    f"{prefix}{call}"
+    for call in (
+        "embedding",
+        "embeddings",
+        "image_generation",
+        "image_edit",
+        "moderation",
+        "rerank",
+        "transcription",
+    )
+    for prefix in ("", "a")
+)
 _PROXY_NOTE: Final = "_litellm_"
+# The proxy's own too, without the prefix: it takes a client's out and notes that a timeout came from the client.
+_PROXY_NOTES: Final = frozenset({"client_side_timeout"})
 
 
 class NeevPlugin(CustomLogger):
@@ -82,7 +98,7 @@ class NeevPlugin(CustomLogger):
         sent = {
             name: value
             for name, value in body.items()
-            if name not in LITELLM_ONLY_FIELDS and not name.startswith(_PROXY_NOTE)
+            if name not in LITELLM_ONLY_FIELDS and not _is_proxys(name)
         }
         speaks = [model for model in map(self._catalog.get, served) if model and model.modality == "speech"]
         if call_type in _SPEECH_CALLS and served:
@@ -95,6 +111,8 @@ class NeevPlugin(CustomLogger):
             if speaks:
                 raise _wrong_endpoint(body["model"])
             parse_chat_object(sent)
+        elif call_type in _OTHER_CALLS and served:
+            raise _wrong_endpoint(body["model"])
 
     @override
     async def async_pre_call_deployment_hook(
@@ -119,10 +137,14 @@ def refuse_client_credentials(proxied: Mapping[str, Any]) -> None:
     """
     body = proxied.get("body")
     # The proxy notes things of its own in the body, and takes what it knows as credentials out of it.
-    sent = [name for name in body if not name.startswith(_PROXY_NOTE)] if isinstance(body, dict) else []
+    sent = [name for name in body if not _is_proxys(name)] if isinstance(body, dict) else []
     name = next(iter(proxied.get("credential_fields") or ()), None) or forbidden_field(sent)
     if name is not None:
         raise RequestError("unsupported_parameter", f"{name} cannot be set by a request.", param=str(name))
+
+
+def _is_proxys(name: str) -> bool:
+    return name in _PROXY_NOTES or name.startswith(_PROXY_NOTE)
 
 
 def _wrong_endpoint(name: str) -> RequestError:

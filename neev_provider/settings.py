@@ -19,6 +19,7 @@ __all__ = [
     "api_key",
     "base_url",
     "catalog_path",
+    "store_url",
 ]
 
 # Vendor code uses all three names (NEEV_API.md, "Hosts and auth").
@@ -37,6 +38,11 @@ def api_key(environ: Mapping[str, str]) -> str | None:
 def base_url(environ: Mapping[str, str]) -> str:
     """Return the upstream's OpenAI base URL: `NEEV_BASE_URL`, else the vendor's."""
     return environ.get(BASE_URL_VARIABLE, "").strip() or DEFAULT_BASE_URL
+
+
+def store_url(environ: Mapping[str, str]) -> str | None:
+    """Return the store's URL that `NEEV_STORE` names, or None."""
+    return environ.get(STORE_VARIABLE, "").strip() or None
 
 
 def catalog_path(environ: Mapping[str, str]) -> str | None:

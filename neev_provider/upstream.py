@@ -14,14 +14,12 @@ what the body says (`contract`) nor for what the answer means (`sse.py`, `usage.
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
-import aiohttp
 import msgspec
 
 from neev_provider.deployment import Deployment, Timeouts, normalise_base_url
@@ -31,12 +29,14 @@ from neev_provider.sse import error_of_object
 from neev_provider.upstream_body import AudioStream, BodyReader, ChatStream
 from neev_provider.upstream_faults import TRANSPORT_FAULTS, bad_response, before_status, timed_out
 from neev_provider.usage_refusal import UsageRefusals
+from neev_provider.wire import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
-    from yarl import URL
+    from neev_provider.deployment import Endpoint
+    from neev_provider.wire import Answer
 
 __all__ = [
     "NO_RETRIES",
@@ -57,12 +57,6 @@ _log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 _MAX_ERROR_BYTES: Final = 64 * 1024  # of an error's body; only its message is wanted
-_KEEP_ALIVE_SECONDS: Final = (
-    30.0  # below the usual 60 s and more of load balancers, so that they never close first
-)
-_DNS_SECONDS: Final = 30  # how long an address is kept
-_READ_BYTES: Final = 64 * 1024  # read ahead of a slow client: twice this at most
-_LARGE_REQUEST_BYTES: Final = 2**20  # aiohttp warns of larger ones, which it would write in one piece
 
 _OK: Final = 200
 _EVENTS: Final = frozenset({"text/event-stream", ""})  # no type at all is taken at its word
@@ -113,7 +107,7 @@ class Upstream:
         retry: when calls are tried again.
         events: told of attempts and retries.
         max_body_bytes: bound of an answer that is read whole, after decompression.
-        connector: in place of the default pool; closed together with this client.
+        pool: in place of one of its own; closed together with this client.
         clock: seconds, monotonic.
         sleep: waits between attempts.
         jitter: random numbers from 0 to 1.
@@ -126,7 +120,7 @@ class Upstream:
         retry: RetryPolicy | None = None,
         events: UpstreamEvents | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
-        connector: aiohttp.BaseConnector | None = None,
+        pool: Pool | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
@@ -135,12 +129,10 @@ class Upstream:
         self._retry: Final = retry or RetryPolicy()
         self._events: Final = events
         self._max_body_bytes: Final = max_body_bytes
-        self._connector: Final = connector
+        self._pool: Final = pool or Pool()
         self._clock: Final = clock
         self._sleep: Final = sleep
         self._jitter: Final = jitter
-        self._session: aiohttp.ClientSession | None = None
-        self._closed = False
         self._budgets: Final[dict[str, RetryBudget]] = {}  # by base URL
         self._refusals: Final = UsageRefusals(clock)
 
@@ -152,7 +144,7 @@ class Upstream:
         Raises:
             NeevError: anything but a 200 with a JSON object that is not an error.
         """
-        call = self._call(deployment, deployment.chat_url, timeouts)
+        call = self._call(deployment, deployment.chat, timeouts)
         answer = self._reader(call, await self._answer(call, body))
         content = await answer.read_all(self._max_body_bytes)
         fields = _json_object(content)
@@ -180,7 +172,7 @@ class Upstream:
         Raises:
             NeevError: anything but a 200 with `text/event-stream`.
         """
-        call = self._call(deployment, deployment.chat_url, timeouts)
+        call = self._call(deployment, deployment.chat, timeouts)
         if self._refusals.expected(deployment.base_url, model):
             return await self._stream(call, build_body(False), asks_usage=False)
         try:
@@ -204,7 +196,7 @@ class Upstream:
         Raises:
             NeevError: anything but a 200 with audio.
         """
-        call = self._call(deployment, deployment.speech_url, timeouts)
+        call = self._call(deployment, deployment.speech, timeouts)
         response = await self._answer(call, body)
         media = _media_type(response)
         if media not in _UNTYPED and not media.startswith("audio/"):
@@ -223,7 +215,7 @@ class Upstream:
         Raises:
             NeevError: anything but a 200 with a list.
         """
-        call = self._call(deployment, deployment.models_url, timeouts)
+        call = self._call(deployment, deployment.models, timeouts)
         content = await self._reader(call, await self._answer(call, None)).read_all(self._max_body_bytes)
         entries = _decoded(_json_object(content).get("data", b"null"))
         if not isinstance(entries, list):
@@ -237,11 +229,7 @@ class Upstream:
 
     async def close(self) -> None:
         """Close all connections, streams that are open included; may be called any number of times."""
-        self._closed = True
-        if self._session is not None:
-            await self._session.close()
-        elif self._connector is not None:
-            await self._connector.close()
+        await self._pool.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -251,11 +239,11 @@ class Upstream:
     ) -> None:
         await self.close()
 
-    def _call(self, deployment: Deployment, url: URL, timeouts: Timeouts | None) -> _Call:
+    def _call(self, deployment: Deployment, endpoint: Endpoint, timeouts: Timeouts | None) -> _Call:
         timeouts = timeouts or self._timeouts
-        return _Call(deployment, url, timeouts, self._clock() + timeouts.total)
+        return _Call(deployment, endpoint, timeouts, self._clock() + timeouts.total)
 
-    def _reader(self, call: _Call, response: aiohttp.ClientResponse) -> BodyReader:
+    def _reader(self, call: _Call, response: Answer) -> BodyReader:
         return BodyReader(response, call.timeouts, call.ends - self._clock())
 
     async def _stream(self, call: _Call, body: bytes, *, asks_usage: bool) -> ChatStream:
@@ -264,7 +252,7 @@ class Upstream:
             raise await self._wrong_media(call, response, "The model provider did not answer with a stream.")
         return ChatStream(response, call.timeouts, call.ends - self._clock(), asks_usage=asks_usage)
 
-    async def _answer(self, call: _Call, body: bytes | None) -> aiohttp.ClientResponse:
+    async def _answer(self, call: _Call, body: bytes | None) -> Answer:
         """Return a response with status 200 whose body has not been read; try again as the policy says."""
         earlier: list[NeevError] = []
         if self._retry.max_retries:
@@ -309,19 +297,17 @@ class Upstream:
             self._budgets[base_url] = budget
         return budget
 
-    async def _attempt(self, call: _Call, body: bytes | None) -> aiohttp.ClientResponse:
-        left = call.ends - self._clock()
+    async def _attempt(self, call: _Call, body: bytes | None) -> Answer:
+        endpoint = call.endpoint
+        head = endpoint.head + (b"\r\n" if body is None else b"content-length: %d\r\n\r\n" % len(body))
         try:
-            async with asyncio.timeout(min(left, call.timeouts.idle)):
-                response = await self._open_session().request(
-                    "GET" if body is None else "POST",
-                    call.url,
-                    data=io.BytesIO(body) if body is not None and len(body) > _LARGE_REQUEST_BYTES else body,
-                    headers=_headers(call.deployment, body),
-                    timeout=call.timeouts.client,
-                    allow_redirects=False,
-                    read_bufsize=_READ_BYTES,
-                )
+            response = await self._pool.send(
+                endpoint.origin,
+                head,
+                body or b"",
+                connect_seconds=call.timeouts.connect,
+                seconds=min(call.ends - self._clock(), call.timeouts.idle),
+            )
         except TRANSPORT_FAULTS as fault:
             _log.warning("deployment %s: %s: %.300s", call.deployment.name, type(fault).__name__, fault)
             if type(fault) is TimeoutError:
@@ -339,22 +325,7 @@ class Upstream:
             )
         raise error
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._closed:
-            raise RuntimeError("this Upstream is closed")
-        if self._session is None:
-            # Made here and not in __init__: both belong to the loop that runs.
-            connector = self._connector or aiohttp.TCPConnector(
-                limit=0,  # admission bounds the calls in flight
-                keepalive_timeout=_KEEP_ALIVE_SECONDS,
-                ttl_dns_cache=_DNS_SECONDS,
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-            )
-        return self._session
-
-    async def _wrong_media(self, call: _Call, response: aiohttp.ClientResponse, message: str) -> NeevError:
+    async def _wrong_media(self, call: _Call, response: Answer, message: str) -> NeevError:
         """Return the error for a 200 that is of another kind than was asked for; it may say why."""
         content = await self._read_start(call, response)
         try:
@@ -363,7 +334,7 @@ class Upstream:
             failure = None
         return failure or bad_response(message, status=_OK)
 
-    async def _read_start(self, call: _Call, response: aiohttp.ClientResponse) -> bytes:
+    async def _read_start(self, call: _Call, response: Answer) -> bytes:
         """Return the beginning of an error's body, as much as can be had."""
         content = b""
         reader = self._reader(call, response)
@@ -381,18 +352,12 @@ class _Call(NamedTuple):
     """One call with all its attempts."""
 
     deployment: Deployment
-    url: URL
+    endpoint: Endpoint
     timeouts: Timeouts
     ends: float  # by the client's clock
 
 
-def _headers(deployment: Deployment, body: bytes | None) -> Mapping[str, str]:
-    if body is not None:
-        return deployment.request_headers
-    return {name: value for name, value in deployment.request_headers.items() if name != "content-type"}
-
-
-def _media_type(response: aiohttp.ClientResponse) -> str:
+def _media_type(response: Answer) -> str:
     return response.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 

@@ -10,22 +10,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, Self
 
-from neev_provider.upstream_faults import TRANSPORT_FAULTS, bad_response, broken_off, in_body, timed_out
+from neev_provider.upstream_faults import TRANSPORT_FAULTS, bad_response, in_body, timed_out
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    import aiohttp
-    from multidict import CIMultiDictProxy
+    from multidict import CIMultiDict
 
     from neev_provider.deployment import Timeouts
     from neev_provider.errors import NeevError
+    from neev_provider.wire import Answer
 
 __all__ = ["AudioStream", "BodyReader", "ChatStream"]
 
-# aiohttp (3.14.5) does not wake a reader whose connection it closed itself, on a malformed chunk or with the session:
-# so the connection is looked at while a read waits, and given this long to report its end in the proper way.
-_LOOK_SECONDS: Final = 0.5
 _REST_BYTES: Final = (
     64 * 1024
 )  # what `finish` reads past the useful end before it rather closes the connection
@@ -34,8 +31,8 @@ _REST_BYTES: Final = (
 class BodyReader:
     """Reads a body as it arrives: `async for data in body`, or `read()` until it returns nothing.
 
-    Idle time, total time and the connection are watched by one timer for the whole body. It is set again when it
-    fires, not with each read: aiohttp's own costs more than 1 us a chunk. Idle time counts only while a read is
+    Idle time and total time are watched by one timer for the whole body. It is set again when it fires, not with each
+    read, which would cost 1 us a chunk. Idle time counts only while a read is
     waiting, so a slow client is not upstream's fault.
 
     Attributes:
@@ -43,30 +40,26 @@ class BodyReader:
     """
 
     __slots__ = (
-        "_content",
         "_deadline",
         "_ended",
         "_failure",
         "_idle",
         "_loop",
         "_response",
-        "_seen_lost",
         "_timer",
         "_waiting_since",
         "headers",
     )
 
-    def __init__(self, response: aiohttp.ClientResponse, timeouts: Timeouts, remaining: float) -> None:
+    def __init__(self, response: Answer, timeouts: Timeouts, remaining: float) -> None:
         """Take over a response whose headers have been read; `remaining` seconds are left of its total."""
-        self.headers: CIMultiDictProxy[str] = response.headers
+        self.headers: CIMultiDict[str] = response.headers
         self._response: Final = response
-        self._content: Final = response.content
         self._loop: Final = asyncio.get_running_loop()
         self._idle: Final = timeouts.idle
         self._deadline: Final = self._loop.time() + remaining
         self._timer: asyncio.TimerHandle | None = None
         self._waiting_since: float | None = None
-        self._seen_lost = False
         self._ended = False
         self._failure: NeevError | None = None
 
@@ -78,16 +71,14 @@ class BodyReader:
         """
         if self._ended:
             return self._end()
-        if self._timer is None and not self._content.is_eof():
+        if self._timer is None and not self._response.is_complete:
             self._set_timer(self._loop.time())
         self._waiting_since = self._loop.time()
         try:
-            data = await self._content.readany()
+            data = await self._response.read()
         except BaseException as fault:
-            # RuntimeError: the connection was lost while nobody read, or two read at once, which is a mistake.
-            lost = isinstance(fault, RuntimeError) and self._connection_lost()
             self.close()
-            if not lost and not isinstance(fault, TRANSPORT_FAULTS):
+            if not isinstance(fault, TRANSPORT_FAULTS):
                 raise
             if self._failure is None:
                 self._failure = in_body(fault)
@@ -152,26 +143,18 @@ class BodyReader:
 
     def _set_timer(self, now: float) -> None:
         since = now if self._waiting_since is None else self._waiting_since
-        when = min(self._deadline, since + self._idle, now + _LOOK_SECONDS)
+        when = min(self._deadline, since + self._idle)
         self._timer = self._loop.call_at(when, self._look)
 
     def _look(self) -> None:
         now = self._loop.time()
         since = self._waiting_since
-        lost = since is not None and self._connection_lost()
         if now >= self._deadline:
             self._fail(timed_out("The model provider did not finish its answer in time."))
         elif since is not None and now - since >= self._idle:
             self._fail(timed_out("The model provider stopped sending."))
-        elif lost and self._seen_lost:
-            self._fail(broken_off())
         else:
-            self._seen_lost = lost
             self._set_timer(now)
-
-    def _connection_lost(self) -> bool:
-        connection = self._response.connection
-        return connection is None or bool(connection.closed)
 
     def _fail(self, failure: NeevError) -> None:
         self._failure = failure
@@ -190,9 +173,7 @@ class ChatStream(BodyReader):
 
     __slots__ = ("asks_usage",)
 
-    def __init__(
-        self, response: aiohttp.ClientResponse, timeouts: Timeouts, remaining: float, *, asks_usage: bool
-    ) -> None:
+    def __init__(self, response: Answer, timeouts: Timeouts, remaining: float, *, asks_usage: bool) -> None:
         super().__init__(response, timeouts, remaining)
         self.asks_usage: Final = asks_usage
 
@@ -203,10 +184,10 @@ class ChatStream(BodyReader):
         the answer is complete.
         """
         try:
-            if not self._ended and not self._content.is_eof():
+            if not self._ended and not self._response.is_complete:
                 async with asyncio.timeout(grace):
                     size = 0
-                    while size <= _REST_BYTES and (data := await self._content.readany()):
+                    while size <= _REST_BYTES and (data := await self._response.read()):
                         size += len(data)
         except TRANSPORT_FAULTS:
             pass
@@ -223,7 +204,7 @@ class AudioStream(BodyReader):
 
     __slots__ = ("_first", "content_type")
 
-    def __init__(self, response: aiohttp.ClientResponse, timeouts: Timeouts, remaining: float) -> None:
+    def __init__(self, response: Answer, timeouts: Timeouts, remaining: float) -> None:
         super().__init__(response, timeouts, remaining)
         self.content_type: Final = response.headers.get("content-type") or "audio/mpeg"
         self._first = b""

@@ -3,8 +3,8 @@
     before upstream's status   unreachable: `upstream_unavailable`, 503; too slow: `upstream_timeout`, 504
     after it                   a broken body: `upstream_bad_response`, 502; too slow: `upstream_timeout`, 504
 
-Responsible for the HTTP library's exceptions; upstream's own error answers are `errors.from_upstream`'s. The
-messages are constant: nothing of a URL, an address or a library's text is in them. Called by `upstream.py` and
+Responsible for the connections' exceptions (`wire.py`); upstream's own error answers are `errors.from_upstream`'s.
+The messages are constant: nothing of a URL, an address or a library's text is in them. Called by `upstream.py` and
 `upstream_body.py`.
 """
 
@@ -12,53 +12,52 @@ from __future__ import annotations
 
 from typing import Final
 
-import aiohttp
-
+from neev_provider import wire
 from neev_provider.errors import UpstreamError
 from neev_provider.retry import ConnectError
 
 __all__ = ["TRANSPORT_FAULTS", "bad_response", "before_status", "broken_off", "in_body", "timed_out"]
 
 # Everything that a call or a read can raise; TimeoutError is an OSError.
-TRANSPORT_FAULTS: Final = (aiohttp.ClientError, OSError)
+TRANSPORT_FAULTS: Final = (wire.WireError, OSError)
 
 _NO_CONNECTION: Final = "The model provider cannot be reached."
 
 # The first that fits. What is not a ConnectError is not tried again: it would fail again, or has cost too much.
 _BEFORE_STATUS: Final[tuple[tuple[type[Exception], type[UpstreamError], str, str], ...]] = (
     (
-        aiohttp.ConnectionTimeoutError,
+        wire.ConnectTimeoutError,
         ConnectError,
         "upstream_timeout",
         "The model provider did not accept a connection in time.",
     ),
     (
-        aiohttp.ClientConnectorDNSError,
+        wire.UnresolvedError,
         ConnectError,
         "upstream_unavailable",
         "The model provider's host name cannot be resolved.",
     ),
     (
-        aiohttp.ClientConnectorCertificateError,
+        wire.CertificateError,
         UpstreamError,
         "upstream_unavailable",
         "The model provider's certificate is not valid.",
     ),
     (
-        aiohttp.ClientSSLError,
+        wire.TLSError,
         ConnectError,
         "upstream_unavailable",
         "A secure connection to the model provider cannot be made.",
     ),
-    (aiohttp.ClientConnectorError, ConnectError, "upstream_unavailable", _NO_CONNECTION),
+    (wire.NoConnectionError, ConnectError, "upstream_unavailable", _NO_CONNECTION),
     (
-        aiohttp.ClientResponseError,
+        wire.ProtocolError,
         UpstreamError,
         "upstream_bad_response",
         "The model provider's answer is not valid HTTP.",
     ),
     (
-        aiohttp.ClientConnectionError,
+        wire.DisconnectedError,
         ConnectError,
         "upstream_unavailable",
         "The model provider closed the connection before it answered.",

@@ -11,12 +11,15 @@ __all__ = [
     "ADMIT",
     "AUTHENTICATE",
     "DESCRIBE",
+    "INDEX_PREFIX",
     "RECORD",
     "RENEW",
     "REPLAY",
     "SETTLE",
     "SWEEP",
     "TOTAL",
+    "TOTAL_NAME",
+    "TOTAL_PREFIX",
     "key_name",
     "prefix_of",
     "seen_name",
@@ -26,7 +29,9 @@ _LUA: Final = resources.files("neev_provider.admission") / "lua"
 
 
 def _script(*parts: str) -> Script:
-    return Script.of("\n".join((_LUA / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", *parts)))
+    return Script.of(
+        "\n".join((_LUA / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", *parts))
+    )
 
 
 ADMIT: Final = _script("identify", "admit")
@@ -53,3 +58,9 @@ def key_name(tag: str, key_id: str) -> str:
 def seen_name(tag: str, process: str) -> str:
     """Return the name of the number of a process's last settle."""
     return f"neev:{{{tag}}}:seen:{process}"
+
+
+# Owners' tags have no tilde, so these are names of nobody's.
+TOTAL_PREFIX: Final = prefix_of("~total")
+TOTAL_NAME: Final = TOTAL_PREFIX + "total"
+INDEX_PREFIX: Final = prefix_of("~index")

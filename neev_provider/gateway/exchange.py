@@ -56,9 +56,20 @@ class Exchange:
         started: `time.perf_counter()` at the start.
         status: of the answer; 0 until one has begun.
         notes: what the access log says beside it: key id, model, tokens, cost.
+        answer_headers: sent with the answer, whatever it will be.
     """
 
-    __slots__ = ("_receive", "_send", "headers", "notes", "request_id", "scope", "started", "status")
+    __slots__ = (
+        "_receive",
+        "_send",
+        "answer_headers",
+        "headers",
+        "notes",
+        "request_id",
+        "scope",
+        "started",
+        "status",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.started = time.perf_counter()
@@ -70,11 +81,17 @@ class Exchange:
         self.request_id = given if _SANE_ID.fullmatch(given) else b"req_" + secrets.token_hex(12).encode()
         self.status = 0
         self.notes: dict[str, Any] = {}
+        self.answer_headers: dict[bytes, bytes] = {}
 
     def bearer(self) -> str | None:
-        """Return the token of the Authorization header, or None."""
-        scheme, _, token = self.headers.get(b"authorization", b"").partition(b" ")
-        return token.strip().decode("latin-1") if scheme.lower() == b"bearer" and token.strip() else None
+        """Return the client's key: of the Authorization header, else Anthropic's `x-api-key` or Azure's `api-key`."""
+        given = self.headers.get(b"authorization")
+        if given is None:
+            token = self.headers.get(b"x-api-key") or self.headers.get(b"api-key") or b""
+        else:
+            scheme, _, token = given.partition(b" ")
+            token = token if scheme.lower() == b"bearer" else b""
+        return token.strip().decode("latin-1") or None
 
     async def body(self, limits: Limits) -> bytes:
         """Return the whole body.
@@ -188,7 +205,11 @@ class Exchange:
             {
                 "type": "http.response.start",
                 "status": status,
-                "headers": [(b"x-request-id", self.request_id), *headers.items()],
+                "headers": [
+                    (b"x-request-id", self.request_id),
+                    *self.answer_headers.items(),
+                    *headers.items(),
+                ],
             }
         )
 

@@ -1,8 +1,8 @@
-"""The LiteLLM path: a streaming reverse proxy to the LiteLLM process, for every route that the gateway does not own.
+"""The LiteLLM path: a streaming reverse proxy to the LiteLLM process, for every request that the fast path leaves.
 
-What is let through is a list of routes; a path is matched as it is sent, so there is no second reading of it that
-could lead elsewhere. Answers are passed on as they arrive, errors in the contract's shape. Called by `app.py` and
-`intake.py`; made by `worker.py`.
+Answers are passed on as they arrive, errors in the contract's shape. What is let through is `litellm_routes.py`'s to
+say, which headers cross over `litellm_headers.py`'s, what LiteLLM's errors mean `litellm_answers.py`'s. Called by
+`app.py`, `intake.py` and the routes; made by `worker.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -18,12 +17,15 @@ import msgspec
 from yarl import URL
 
 from neev_provider.contract import read_fields, refuse_forbidden
-from neev_provider.errors import NeevError, ServerError, UpstreamError
-from neev_provider.gateway.litellm_answers import error_from_litellm, error_from_object
-from neev_provider.sse import EventSplitter, data_of, encode_event, terminated
+from neev_provider.deployment import Timeouts
+from neev_provider.errors import NeevError, RequestError, ServerError, UpstreamError
+from neev_provider.gateway.litellm_answers import error_from_litellm
+from neev_provider.gateway.litellm_events import error_event, relay_events
+from neev_provider.gateway.litellm_headers import client_headers, litellm_headers
+from neev_provider.gateway.litellm_routes import DEFAULT_ROUTES, Routes, passed_query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from neev_provider.gateway.exchange import Exchange, Limits
 
@@ -31,67 +33,19 @@ __all__ = ["DEFAULT_ROUTES", "LiteLLMPath"]
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_ROUTES: Final = (
-    *("/chat/completions", "/completions", "/embeddings", "/moderations", "/rerank"),
-    *("/audio/speech", "/audio/transcriptions", "/images/generations", "/images/edits"),
-    *("/responses", "/responses/*", "/responses/*/cancel", "/responses/*/input_items"),
-    *("/messages", "/messages/count_tokens"),
-    *("/engines/*/chat/completions", "/engines/*/completions", "/engines/*/embeddings"),
-    *("/openai/deployments/*/chat/completions", "/openai/deployments/*/completions"),
-    *("/openai/deployments/*/embeddings", "/openai/deployments/*/audio/transcriptions"),
-)
-"""What is let through unless the configuration says otherwise: LLM routes; each also behind `/v1`. Files and batches
-need LiteLLM's database and are left out, as are its admin routes, its UI and the pass-through routes of vendors."""
-
-_READS: Final = frozenset({"/responses/*", "/responses/*/input_items"})
-_METHODS: Final[Mapping[str, tuple[str, ...]]] = {
-    "/responses/*": ("GET", "DELETE"),
-    "/responses/*/input_items": ("GET",),
-}
-_SEGMENT: Final = r"[A-Za-z0-9_~:@=+-][A-Za-z0-9._~:@=+-]*"  # never "." or "..", nothing encoded
-
-# RFC 9110, 7.6.1, and what each side of a proxy says for itself. Nothing is compressed on the way from LiteLLM: it is
-# the same machine, and its errors are read here.
-_HOP_BY_HOP: Final = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding"
-    b" upgrade host content-length expect accept-encoding".split()
-)
-# Headers that LiteLLM takes for a key, and those that would speak for somebody else.
-_CREDENTIALS: Final = frozenset(
-    b"authorization x-api-key api-key x-goog-api-key ocp-apim-subscription-key cookie forwarded x-forwarded-for"
-    b" x-forwarded-host x-forwarded-proto x-real-ip x-request-id".split()
-)
-_OWN_PREFIXES: Final = (b"x-litellm-", b"x-pass-", b"x-mcp-", b"x-neev-")
-_HARMLESS: Final = frozenset(
-    b"x-litellm-timeout x-litellm-stream-timeout x-litellm-num-retries x-litellm-tags x-litellm-trace-id"
-    b" x-litellm-session-id".split()
-)
-_SHOWN: Final = frozenset(
-    {
-        "content-type",
-        "content-length",
-        "content-disposition",
-        "content-encoding",
-        "cache-control",
-        "x-accel-buffering",
-        "retry-after",
-        "x-litellm-call-id",
-        "x-litellm-model-group",
-        "x-litellm-response-cost",
-        "x-litellm-attempted-retries",
-        "x-litellm-attempted-fallbacks",
-        "x-litellm-cache-key",
-        "x-litellm-version",
-    }
-)
-_SHOWN_PREFIXES: Final = ("x-ratelimit-", "anthropic-")
-
+# A little more than LiteLLM has itself (600 s in all, 120 s for each read of our adapter): its answer says more.
+_TIMEOUTS: Final = Timeouts(connect=5.0, idle=130.0, total=630.0)
 _FORMS: Final = frozenset({b"multipart/form-data", b"application/x-www-form-urlencoded"})
-_STARTING_RETRY_SECONDS: Final = 5.0
+_EVENTS: Final = "text/event-stream"
+_OWN_ROUTES: Final = frozenset(
+    {"/chat/completions", "/audio/speech"}
+)  # of the gateway, whatever is let through
+_NO_TOOLS: Final = msgspec.Raw(b"null")
+_RETRY_SECONDS: Final = 5.0
 _MAX_ERROR_BYTES: Final = 1_000_000
-_CONNECT_SECONDS: Final = 5.0
-# LiteLLM ends its own calls before: its answer says more than ours could.
-_TOTAL_SECONDS: Final = 630.0
+_MAX_HEADER_BYTES: Final = 65_536
+# LiteLLM's server closes what was idle for 5 s; a request that met that would be lost.
+_KEEP_ALIVE_SECONDS: Final = 2.0
 _PROBE_SECONDS: Final = 5.0
 _PROBE_DOWN_SECONDS: Final = 0.25
 
@@ -100,11 +54,12 @@ class LiteLLMPath:
     """The way to the LiteLLM process.
 
     Args:
-        base_url: where it listens.
+        base_url: where it listens, without a path.
         routes: paths that are let through, `*` for one segment; each also with `/v1` before it.
         limits: of request bodies.
-        forward_key: sent in place of the client's credentials; the gateway has looked at those.
-        total_seconds: for one answer.
+        timeouts: `idle` bounds each read of an answer but the first, for which LiteLLM may have tried several
+            upstreams; `total` the whole.
+        forward_key: sent in place of the client's key; None sends the client's own.
 
     Attributes:
         ready: whether it answered its last probe.
@@ -117,14 +72,14 @@ class LiteLLMPath:
         *,
         routes: Sequence[str] = DEFAULT_ROUTES,
         limits: Limits,
-        forward_key: str,
-        total_seconds: float = _TOTAL_SECONDS,
+        timeouts: Timeouts = _TIMEOUTS,
+        forward_key: str | None = None,
     ) -> None:
-        self._base_url: Final = base_url
+        self._base_url: Final = base_url.rstrip("/")
         self._limits: Final = limits
-        self._authorization: Final = b"Bearer " + forward_key.encode()
-        self._routes: Final = [(_expression(route), _METHODS.get(route, ("POST",))) for route in routes]
-        self._timeout: Final = aiohttp.ClientTimeout(total=total_seconds, sock_connect=_CONNECT_SECONDS)
+        self._timeouts: Final = timeouts
+        self._forward_key: Final = forward_key
+        self._routes: Final = Routes(routes)
         self._session: aiohttp.ClientSession | None = None
         self._look_again: Final = asyncio.Event()
         self.ready = False
@@ -140,13 +95,23 @@ class LiteLLMPath:
                 async with asyncio.timeout(_PROBE_SECONDS if self.ready else _PROBE_DOWN_SECONDS):
                     await self._look_again.wait()
 
+    def allows(self, method: str, path: str) -> bool:
+        """Tell whether a path is let through when called like this.
+
+        Args:
+            method: of the request.
+            path: as the client sent it, without the query, undecoded.
+        """
+        return method in self.methods(path)
+
     def methods(self, path: str) -> tuple[str, ...]:
         """Return how a path may be called; nothing if it is not let through.
 
         Args:
             path: as the client sent it, without the query, undecoded.
         """
-        return next((methods for route, methods in self._routes if route.fullmatch(path)), ())
+        route = self._routes.find(path)
+        return () if route is None else route.methods
 
     async def forward(
         self, exchange: Exchange, *, body: bytes | None = None, model: str | None = None
@@ -155,95 +120,172 @@ class LiteLLMPath:
 
         Args:
             exchange: the request.
-            body: of the request if it has been read; else it is passed on as it arrives.
+            body: of the request if it has been read; else it is read or passed on as it arrives.
             model: what to put in place of the body's model.
 
         Raises:
-            NeevError: before anything was sent.
+            NeevError: before anything was sent; or after, if only breaking off tells the client of it.
             ClientGoneError: the client went away.
         """
         exchange.notes["via"] = "litellm"
-        if body is None and _holds_json(exchange):
-            body = await exchange.body(self._limits)
-        if body is not None:
-            # Some of what is no object makes LiteLLM break the connection off, or answer 500.
-            fields = read_fields(body)
-            refuse_forbidden(fields)
-            if model is not None:
-                body = msgspec.json.encode({**fields, "model": model})
+        exchange.answer_headers[b"x-neev-path"] = b"litellm"
+        path = self._path(exchange)
+        body = await self._checked(exchange, path, body, model)
         sending = _Sending(exchange, self._limits, body)
         async with exchange.while_client_stays(after=sending.done):
             try:
-                async with self._request(exchange, sending) as response:
-                    await _answer(exchange, response)
-            except NeevError:
-                raise
-            except TimeoutError:
-                raise UpstreamError("upstream_timeout", "The answer took too long.") from None
-            except (aiohttp.ClientError, OSError) as error:
-                if sending.failure is not None:
-                    raise sending.failure from None
-                self.ready = False
-                self._look_again.set()
-                _log.warning("LiteLLM did not answer: %s", type(error).__name__)
-                raise self._unavailable() from None
+                async with self._request(exchange, path, sending) as response:
+                    await self._answer(exchange, response)
+            except (NeevError, TimeoutError, aiohttp.ClientError, OSError) as error:
+                raise sending.failure or self._failure(error) from None
 
     async def close(self) -> None:
         """Let the connections go."""
         if self._session is not None:
             await self._session.close()
 
-    def _request(self, exchange: Exchange, sending: _Sending) -> Any:
+    def _path(self, exchange: Exchange) -> str:
+        """Return the path that LiteLLM is asked for, which is one that was found to be let through.
+
+        Raises:
+            RequestError: unknown_url.
+        """
+        raw: bytes = exchange.scope.get("raw_path") or exchange.scope["path"].encode()
+        sent = raw.partition(b"?")[0].decode("latin-1")
+        decoded: str = exchange.scope["path"]
+        if self._routes.find(sent) is not None:
+            return sent
+        if decoded.removeprefix("/v1") in _OWN_ROUTES:
+            return decoded
+        raise RequestError("unknown_url", "There is nothing at this URL. The API's base URL ends in /v1.")
+
+    async def _checked(
+        self, exchange: Exchange, path: str, body: bytes | None, model: str | None
+    ) -> bytes | None:
+        """Return the body to send if it is JSON, or None if it is not to be read here.
+
+        Some of what is no object makes LiteLLM break the connection off, or answer 500.
+
+        Raises:
+            RequestError: it is no JSON object, or sets what only configuration may.
+        """
+        if body is None:
+            route = self._routes.find(path)
+            if (route is not None and route.bodiless and not _has_body(exchange)) or not _holds_json(
+                exchange
+            ):
+                return None
+            body = await exchange.body(self._limits)
+        fields = read_fields(body)
+        refuse_forbidden(fields)
+        if not bytes(fields.get("tools", _NO_TOOLS)).startswith((b"[", b"null")):
+            raise RequestError("invalid_type", "tools must be an array.", param="tools")
+        return body if model is None else msgspec.json.encode({**fields, "model": model})
+
+    def _request(self, exchange: Exchange, path: str, sending: _Sending) -> Any:
         scope = exchange.scope
-        raw: bytes = scope.get("raw_path") or scope["path"].encode()
-        query: bytes = scope.get("query_string", b"")
-        path = raw.partition(b"?")[0].decode("latin-1") + (f"?{query.decode('latin-1')}" if query else "")
+        query = passed_query(scope.get("query_string", b""), scope["method"])
+        client = scope.get("client")
+        headers = litellm_headers(
+            scope["headers"],
+            authorization=b"Bearer "
+            + (self._forward_key or exchange.bearer() or "").encode("latin-1", "replace"),
+            request_id=exchange.request_id,
+            client=client[0] if client else "",
+            scheme=scope.get("scheme", "http"),
+            length=sending.length,
+        )
         return self._open_session().request(
             scope["method"],
-            URL(self._base_url + path, encoded=True),
+            URL(self._base_url + path + ("?" + query if query else ""), encoded=True),
             data=sending.data(),
-            headers=self._headers(exchange, sending),
-            timeout=self._timeout,
+            headers=headers,
             allow_redirects=False,
         )
 
-    def _headers(self, exchange: Exchange, sending: _Sending) -> list[tuple[str, str]]:
-        given: list[tuple[bytes, bytes]] = exchange.scope["headers"]
-        named = {
-            token.strip().lower()
-            for name, value in given
-            if name == b"connection"
-            for token in value.split(b",")
-        }
-        headers = [
-            (name, value)
-            for name, value in given
-            if name not in _HOP_BY_HOP
-            and name not in _CREDENTIALS
-            and name not in named
-            and (name in _HARMLESS or not name.startswith(_OWN_PREFIXES))
-        ]
-        headers += [(b"authorization", self._authorization), (b"x-request-id", exchange.request_id)]
-        headers.append((b"accept-encoding", b"identity"))
-        if sending.length is not None:
-            headers.append((b"content-length", b"%d" % sending.length))
-        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+    async def _answer(self, exchange: Exchange, response: aiohttp.ClientResponse) -> None:
+        """Pass an answer on, or raise the error that it means."""
+        if response.status >= 400:  # noqa: PLR2004
+            names = {name.lower(): value for name, value in response.headers.items()}
+            raise error_from_litellm(response.status, names, await self._error_body(response))
+        if response.status >= 300:  # noqa: PLR2004
+            raise UpstreamError("upstream_bad_response", "The answer was a redirect, which is not followed.")
+        kind = response.content_type
+        parts = self._parts(response)
+        first = await anext(parts, b"")
+        if kind.startswith("audio/") and not _looks_like_audio(first):
+            raise UpstreamError("upstream_bad_response", "The model provider's answer held no audio.")
+        is_stream = kind == _EVENTS
+        await exchange.begin(response.status, client_headers(response.headers.items(), framed_anew=is_stream))
+        if is_stream:
+            await self._relay_events(exchange, first, parts)
+        else:
+            if first:
+                await exchange.write(first)
+            async for part in parts:
+                await exchange.write(part)
+        await exchange.end()
 
-    def _unavailable(self) -> ServerError:
+    async def _relay_events(self, exchange: Exchange, first: bytes, parts: AsyncIterator[bytes]) -> None:
+        try:
+            await relay_events(exchange, first, parts)
+        except (NeevError, TimeoutError, aiohttp.ClientError, OSError) as error:
+            failure = self._failure(error)
+            exchange.notes["error"] = failure.code
+            await exchange.write(error_event(exchange, failure))
+
+    async def _parts(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Yield an answer's body as it arrives.
+
+        Raises:
+            TimeoutError: too long after the part before.
+        """
+        while True:
+            async with asyncio.timeout(self._timeouts.idle):
+                part = await response.content.readany()
+            if not part:
+                return
+            yield part
+
+    async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for part in self._parts(response):
+            body += part
+            if len(body) > _MAX_ERROR_BYTES:
+                break
+        return bytes(body)
+
+    def _failure(self, error: Exception) -> NeevError:
+        """Return what to tell the client."""
+        if isinstance(error, NeevError):
+            return error
+        if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
+            return UpstreamError("upstream_timeout", "The answer took too long.")
+        if self.ready:
+            _log.warning("LiteLLM does not answer: %s", type(error).__name__)
+        self.ready = False
+        self._look_again.set()
         what = "is not answering" if self.was_ready else "is still starting"
         return ServerError(
             "litellm_unavailable",
             f"LiteLLM, which serves this request, {what}. Try again in a moment.",
-            retry_after=_STARTING_RETRY_SECONDS,
+            retry_after=_RETRY_SECONDS,
         )
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(
+                    total=self._timeouts.total,
+                    sock_connect=self._timeouts.connect,
+                    ceil_threshold=float("inf"),
+                ),
                 auto_decompress=False,
                 trust_env=False,
+                max_line_size=_MAX_HEADER_BYTES,
+                max_field_size=_MAX_HEADER_BYTES,
                 skip_auto_headers=("accept", "accept-encoding", "user-agent", "content-type"),
             )
         return self._session
@@ -251,7 +293,9 @@ class LiteLLMPath:
     async def _probe(self) -> bool:
         try:
             async with self._open_session().get(
-                self._base_url + "/health/liveliness", timeout=aiohttp.ClientTimeout(total=_PROBE_SECONDS)
+                self._base_url + "/health/liveliness",
+                timeout=aiohttp.ClientTimeout(total=_PROBE_SECONDS),
+                allow_redirects=False,
             ) as response:
                 return response.status == 200  # noqa: PLR2004
         except (aiohttp.ClientError, TimeoutError, OSError):
@@ -272,12 +316,10 @@ class _Sending:
         self._limits: Final = limits
         self._body: Final = body
         self.done: Final = asyncio.Event()
-        self.failure: Exception | None = None
-        declared = exchange.headers.get(b"content-length", b"")
+        self.failure: Any = None
+        declared = exchange.headers.get(b"content-length", b"")[:20]
         self.length = len(body) if body is not None else int(declared) if declared.isdigit() else None
-        self._has_body: Final = (
-            body is not None or bool(self.length) or b"transfer-encoding" in exchange.headers
-        )
+        self._has_body: Final = body is not None or _has_body(exchange)
         if body is not None or not self._has_body:
             self.done.set()
 
@@ -302,82 +344,8 @@ class _Sending:
         self.done.set()
 
 
-async def _answer(exchange: Exchange, response: aiohttp.ClientResponse) -> None:
-    """Pass an answer on, or raise the error that it means."""
-    if response.status >= 400:  # noqa: PLR2004
-        body = await response.content.read(_MAX_ERROR_BYTES)
-        names = {name.lower(): value for name, value in response.headers.items()}
-        raise error_from_litellm(response.status, names, body)
-    if response.status >= 300:  # noqa: PLR2004
-        raise UpstreamError("upstream_bad_response", "The answer was a redirect, which is not followed.")
-    headers = _shown_headers(response)
-    kind = response.content_type
-    parts = response.content.iter_any()
-    first = await anext(parts, b"")
-    if kind.startswith("audio/") and not _looks_like_audio(first):
-        raise UpstreamError("upstream_bad_response", "The model provider's answer held no audio.")
-    await exchange.begin(response.status, headers)
-    if kind == "text/event-stream":
-        await _relay_events(exchange, first, parts)
-        return
-    if first:
-        await exchange.write(first)
-    async for part in parts:
-        await exchange.write(part)
-    await exchange.end()
-
-
-async def _relay_events(exchange: Exchange, first: bytes, parts: AsyncIterator[bytes]) -> None:
-    """Pass events on, those of one read in one write; an error event is put into the contract's words."""
-    splitter = EventSplitter()
-    part = first
-    try:
-        while part:
-            events = splitter.feed(part)
-            if events:
-                await exchange.write(b"".join(map(_in_our_words, events)))
-            part = await anext(parts, b"")
-        rest = [_in_our_words(terminated(event)) for event in splitter.flush()]
-        if rest:
-            await exchange.write(b"".join(rest))
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        error = UpstreamError("upstream_bad_response", "The answer broke off before its end.")
-        exchange.notes["error"] = error.code
-        await exchange.write(encode_event(error.encode()))
-    await exchange.end()
-
-
-def _in_our_words(event: bytes) -> bytes:
-    if b'"error"' not in event:
-        return event
-    data = data_of(event)
-    try:
-        answer = msgspec.json.decode(data or b"null")
-    except msgspec.DecodeError:
-        return event
-    if not isinstance(answer, dict) or not isinstance(answer.get("error"), dict):
-        return event
-    status = answer["error"].get("code")
-    error = error_from_object(answer, int(status) if str(status).isdigit() else 500)
-    body: dict[str, Any] = error.body()
-    if answer.get("type") == "error":  # Anthropic's form
-        body = {"type": "error", **body}
-        return b"event: error\ndata: " + msgspec.json.encode(body) + b"\n\n"
-    return encode_event(msgspec.json.encode(body))
-
-
-def _shown_headers(response: aiohttp.ClientResponse) -> dict[bytes, bytes]:
-    headers = {
-        name.lower().encode("latin-1"): value.encode("latin-1", "replace")
-        for name, value in response.headers.items()
-        if name.lower() in _SHOWN or name.lower().startswith(_SHOWN_PREFIXES)
-    }
-    headers[b"x-neev-path"] = b"litellm"
-    cost = response.headers.get("x-litellm-response-cost")
-    if cost is not None:
-        with contextlib.suppress(ValueError):
-            headers[b"x-neev-cost-usd"] = f"{float(cost):.9f}".encode()
-    return headers
+def _has_body(exchange: Exchange) -> bool:
+    return exchange.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in exchange.headers
 
 
 def _holds_json(exchange: Exchange) -> bool:
@@ -394,10 +362,5 @@ def _holds_json(exchange: Exchange) -> bool:
 
 
 def _looks_like_audio(first: bytes) -> bool:
-    # LiteLLM calls whatever came audio: a web page and a JSON error too.
-    return bool(first) and not first.lstrip().startswith((b"<", b"{"))
-
-
-def _expression(route: str) -> re.Pattern[str]:
-    path = "".join(_SEGMENT if part == "*" else re.escape(part) for part in re.split(r"(\*)", route))
-    return re.compile(f"(?:/v1)?{path}")
+    # LiteLLM calls whatever came audio: a web page and a JSON error too. Raw samples may begin with any byte.
+    return bool(first) and not (first.lstrip().startswith((b"<", b"{")) and first[:64].isascii())

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from typing_extensions import override
 
+from neev_provider.errors import NeevError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -67,6 +69,8 @@ def set_up_logging(level: str, *, as_json: bool) -> AccessLog | None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if as_json else logging.Formatter("%(levelname)s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    # Breaking a connection off is how a client learns that an answer is not whole: meant, and in the request's line.
+    logging.getLogger("uvicorn.error").addFilter(_is_not_meant)
     shows_requests = logging.getLogger().isEnabledFor(logging.INFO)
     return AccessLog(_write_out, as_json=as_json) if shows_requests else None
 
@@ -89,6 +93,10 @@ def _blocks(lines: list[bytes]) -> Iterator[bytes]:
         size += len(line)
     if block:
         yield b"".join(block)
+
+
+def _is_not_meant(record: logging.LogRecord) -> bool:
+    return record.exc_info is None or not isinstance(record.exc_info[1], NeevError)
 
 
 class _JsonFormatter(logging.Formatter):

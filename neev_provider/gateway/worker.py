@@ -10,30 +10,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import msgspec
-import uvicorn
 import uvloop
-from typing_extensions import override
 
 from neev_provider import settings
-from neev_provider.admission import Principal
-from neev_provider.admission.static import StaticKeys
 from neev_provider.catalog import LiveCatalog
 from neev_provider.config import load_config
 from neev_provider.deployment import Deployment
 from neev_provider.errors import ConfigError
+from neev_provider.gateway.access import open_access
 from neev_provider.gateway.app import Gateway
 from neev_provider.gateway.environment import MASTER_KEY_VARIABLE
 from neev_provider.gateway.exchange import Limits
 from neev_provider.gateway.litellm_path import DEFAULT_ROUTES, LiteLLMPath
 from neev_provider.gateway.logs import set_up_logging
 from neev_provider.gateway.options import WorkerOptions
+from neev_provider.gateway.server import Readiness, ServerOptions, listen, serve
 from neev_provider.gateway.services import Services
 from neev_provider.retry import NO_RETRIES
 from neev_provider.routing import Router
@@ -41,29 +38,14 @@ from neev_provider.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import FrameType
 
     from neev_provider.gateway.logs import AccessLog
 
 __all__ = ["main"]
 
-_BACKLOG: Final = 2048
-_KEEP_ALIVE_SECONDS: Final = 75  # longer than a load balancer's 60, so that it closes first
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, with a second signal of any kind ending it at once."""
-
-    @override
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
-
 
 async def _serve(options: WorkerOptions, environ: Mapping[str, str], access_log: AccessLog | None) -> None:
     config = load_config(options.config, environ)
-    keys = {token: Principal(alias, alias=alias) for token, alias in config.keys.items()}
-    keys[environ[MASTER_KEY_VARIABLE]] = Principal("master")
     limits = _limits(options.limits)
     async with AsyncExitStack() as stack:
         if access_log is not None:
@@ -84,7 +66,7 @@ async def _serve(options: WorkerOptions, environ: Mapping[str, str], access_log:
         services = Services(
             router=Router(config, environ, catalog=lambda: live.current),
             upstream=upstream,
-            access=StaticKeys(keys),
+            access=await open_access(config, environ, stack),
             catalog=lambda: live.current,
             limits=limits,
             litellm=litellm,
@@ -109,42 +91,34 @@ def _limits(given: Mapping[str, float]) -> Limits:
 
 
 async def _run_server(services: Services, options: WorkerOptions) -> None:
-    server: _Server
+    readiness = Readiness()
+    app = Gateway(services, readiness.is_ready)
+    with listen(options.host, options.port) as listener:
+        await serve(
+            app,
+            listener,
+            _server_options(options),
+            readiness=readiness,
+            on_ready=lambda: _tell_ready(options.ready_file),
+        )
 
-    def is_ready() -> bool:
-        return not server.should_exit
 
-    settings_: dict[str, Any] = {
-        "loop": "none",  # this one
-        "http": "httptools",
-        "ws": "none",
-        "lifespan": "off",
-        "access_log": False,
-        "log_config": None,
-        "server_header": False,
-        "backlog": _BACKLOG,
-        "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
-        "timeout_graceful_shutdown": options.grace,
-    }
-    server = _Server(uvicorn.Config(Gateway(services, is_ready), **settings_))
-    with _listening(options.host, options.port) as listener:
-        _tell_ready(options.ready_file)
-        await server.serve(sockets=[listener])
+def _server_options(options: WorkerOptions) -> ServerOptions:
+    """Return the server's limits; what the configuration does not say is as by default."""
+    given = options.limits
+    defaults = ServerOptions()
+    return ServerOptions(
+        header_bytes=int(given.get("max_header_bytes", defaults.header_bytes)),
+        header_seconds=given.get("header_seconds", defaults.header_seconds),
+        write_seconds=given.get("write_seconds", defaults.write_seconds),
+        max_connections=int(given.get("max_connections", defaults.max_connections)),
+        drain_delay=options.drain_delay,
+        grace=options.grace,
+    )
 
 
 def _tell_ready(file: str) -> None:
     Path(file).touch()
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named so that accepted sockets have it too: asyncio switches Nagle off for TCP only.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((host, port))
-    listener.listen(_BACKLOG)
-    return listener
 
 
 def _account(environ: Mapping[str, str]) -> Deployment:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -65,7 +66,11 @@ def worker_of(running) -> int:
 
 
 def sockets(pid: int) -> int:
-    return sum(1 for file in Path(f"/proc/{pid}/fd").iterdir() if "socket:" in str(file.readlink()))
+    count = 0
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            count += "socket:" in str(file.readlink())
+    return count
 
 
 def memory(pid: int) -> int:

@@ -115,23 +115,31 @@ class TestStopping:
                 keys.append(running.key)
         assert keys[0] == keys[1]
 
-    def test_a_litellm_that_dies_is_started_again(self, tmp_path):
-        import time
+    def test_a_litellm_that_dies_is_started_again_and_the_fast_path_does_not_notice(self, tmp_path):
+        def status(path: str, body: dict) -> int:
+            try:
+                with post(running, path, body) as response:
+                    return response.status
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code
 
+        chat = {"model": "gpt-oss-120b", "messages": [{"role": "user", "content": "Hi"}]}
+        messages = {**chat, "max_tokens": 5}
         with serving(tmp_path, "--engine", "echo") as running:
-            victims = [
+            assert status("/v1/messages", messages) == 200
+            (victim,) = [
                 p for p in running.descendants() if b"run_server" in Path(f"/proc/{p}/cmdline").read_bytes()
             ]
-            os.kill(victims[0], signal.SIGKILL)
+            os.kill(victim, signal.SIGKILL)
+            seen = []
             deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:
-                try:
-                    with urllib.request.urlopen(running.root_url + "/health/liveliness", timeout=1):
-                        break
-                except OSError:
-                    time.sleep(0.2)
-            else:
-                pytest.fail("LiteLLM did not come back")
+            while not seen or seen[-1] != 200:
+                assert time.monotonic() < deadline, "LiteLLM did not come back"
+                assert status("/v1/chat/completions", chat) == 200
+                seen.append(status("/v1/messages", messages))
+                time.sleep(0.1)
+            assert set(seen) == {503, 200}
 
 
 @pytest.mark.parametrize(

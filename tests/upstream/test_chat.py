@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+import socket
 import tracemalloc
 
-import aiohttp
 import pytest
 
 from neev_provider import __version__
 from neev_provider.errors import NeevError
 from neev_provider.upstream import NO_RETRIES, Timeouts, Upstream
+from neev_provider.wire import Pool
 
 BODY = b'{"model":"m","messages":[]}'
 KEY = "sk-nc-0123456789abcdef"
@@ -305,17 +306,13 @@ class TestUnreachable:
         error = await failure_of(upstream.chat(deployment, BODY))
         assert (error.status, error.code) == (503, "upstream_unavailable")
         assert error.message == "The model provider cannot be reached."
-        assert "deployment test: ClientConnectorError" in caplog.text
+        assert "deployment test: NoConnectionError" in caplog.text
 
     async def test_no_such_host(self, server, make_upstream):
-        class Resolver(aiohttp.abc.AbstractResolver):
-            async def resolve(self, host, port=0, family=0):
-                raise OSError("Name or service not known")
+        async def resolve(host):
+            raise socket.gaierror("Name or service not known")
 
-            async def close(self):
-                pass
-
-        upstream = make_upstream(retry=NO_RETRIES, connector=aiohttp.TCPConnector(resolver=Resolver()))
+        upstream = make_upstream(retry=NO_RETRIES, pool=Pool(resolve=resolve))
         error = await failure_of(upstream.chat(server.deployment(base_url="http://nowhere.test"), BODY))
         assert (error.status, error.code) == (503, "upstream_unavailable")
         assert error.message == "The model provider's host name cannot be resolved."
@@ -340,14 +337,10 @@ class TestUnreachable:
 
 class TestTooSlow:
     async def test_connecting(self, server, make_upstream, fast):
-        class Resolver(aiohttp.abc.AbstractResolver):
-            async def resolve(self, host, port=0, family=0):
-                await asyncio.Event().wait()
+        async def resolve(host):
+            await asyncio.Event().wait()
 
-            async def close(self):
-                pass
-
-        upstream = make_upstream(retry=NO_RETRIES, connector=aiohttp.TCPConnector(resolver=Resolver()))
+        upstream = make_upstream(retry=NO_RETRIES, pool=Pool(resolve=resolve))
         timeouts = Timeouts(connect=0.05, idle=1.0, total=2.0)
         error = await failure_of(
             upstream.chat(server.deployment(base_url="http://slow.test"), BODY, timeouts=timeouts)
@@ -422,9 +415,9 @@ class TestLifetime:
 
     async def test_close_without_any_call(self):
         await Upstream().close()
-        connector = aiohttp.TCPConnector()
-        await Upstream(connector=connector).close()
-        assert connector.closed
+        pool = Pool()
+        await Upstream(pool=pool).close()
+        assert pool.closed
 
     async def test_secrets_are_in_no_message_and_no_log(
         self, server, play, upstream, caplog, unused_tcp_port

@@ -58,9 +58,15 @@ def test_base_url_that_cannot_be_used_is_refused_without_quoting_it(url, problem
 def test_deployment_keeps_the_base_url_in_its_one_form():
     deployment = Deployment("a", "https://host/", KEY)
     assert deployment.base_url == "https://host/v1"
-    assert str(deployment.chat_url) == "https://host/v1/chat/completions"
-    assert str(deployment.speech_url) == "https://host/v1/audio/speech"
-    assert str(deployment.models_url) == "https://host/v1/models"
+    assert deployment.chat.head.startswith(b"POST /v1/chat/completions HTTP/1.1\r\nhost: host\r\n")
+    assert deployment.speech.head.startswith(b"POST /v1/audio/speech HTTP/1.1\r\nhost: host\r\n")
+    assert deployment.models.head.startswith(b"GET /v1/models HTTP/1.1\r\nhost: host\r\n")
+    assert deployment.chat.origin == ("host", 443, True)
+
+
+def test_the_host_header_names_a_port_that_is_not_the_schemes_own():
+    assert b"host: host:8443\r\n" in Deployment("a", "https://host:8443/", KEY).chat.head
+    assert b"host: [::1]:80\r\n" not in Deployment("a", "http://[::1]:80/", KEY).chat.head
 
 
 def test_deployment_never_shows_its_key_nor_its_headers():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 
-import aiohttp
 import pytest
 
 from neev_provider.errors import NeevError
 from neev_provider.retry import RetryPolicy
 from neev_provider.upstream import Timeouts
+from neev_provider.wire import Pool
 
 BODY = b'{"model":"m","messages":[]}'
 
@@ -68,25 +68,12 @@ async def test_a_host_that_cannot_be_reached_is_tried_again(server, upstream, fa
 
 
 async def test_a_name_that_does_not_resolve_is_tried_again(server, play, make_upstream, fake_time):
-    class Resolver(aiohttp.abc.AbstractResolver):
-        async def resolve(self, host, port=0, family=0):
-            if not fake_time.slept:
-                raise OSError("Temporary failure in name resolution")
-            return [
-                {
-                    "hostname": host,
-                    "host": "127.0.0.1",
-                    "port": port,
-                    "family": family,
-                    "proto": 0,
-                    "flags": 0,
-                }
-            ]
+    async def resolve(host):
+        if not fake_time.slept:
+            raise socket.gaierror("Temporary failure in name resolution")
+        return "127.0.0.1"
 
-        async def close(self):
-            pass
-
-    upstream = make_upstream(connector=aiohttp.TCPConnector(resolver=Resolver(), family=socket.AF_INET))
+    upstream = make_upstream(pool=Pool(resolve=resolve))
     server.play(play.completion())
     deployment = server.deployment(base_url=server.base_url.replace("127.0.0.1", "name.test"))
     assert (await upstream.chat(deployment, BODY)).status == 200

@@ -320,7 +320,7 @@ class TestStopping:
         assert server.connections == 200
         listening = {task for task in asyncio.all_tasks() if "ScriptedUpstream" in repr(task)}
         assert asyncio.all_tasks() - before - listening == set()
-        assert upstream._session.connector._acquired == set()
+        assert upstream._pool.busy == 0
         timers = [handle for handle in asyncio.get_running_loop()._scheduled if not handle.cancelled()]
         assert [handle for handle in timers if "BodyReader._look" in repr(handle)] == []
 

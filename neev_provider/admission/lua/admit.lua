@@ -3,19 +3,19 @@
 -- ARGV: 3 key id, 4 digest, 5 model, 6 lease, 7 ms that the lease lives, 8 tokens to take, 9 prompt tokens,
 --   10 nano-USD of the prompt ('' if the model is unpriced), 11 nano-USD per token of max_tokens, 12 max_tokens,
 --   13 nano-USD that the gateway's own budget leaves ('' if it has none)
--- Returns {'ok', expired, nanos charged for them, alias, team, models, team's models, max_tokens, held, now,
---     {rpm, left, tpm, left} of the key, the same of the team, nano-USD left or ''}
+-- Returns {'ok', expired, nano-USD charged for them, who, team's models, max_tokens, held, now,
+--     rpm (-1: no limit), left, tpm, left, parallel of the key, the same of the team, nano-USD left or ''}
 --   or {'no', expired, nanos, code, whose, ms until a retry makes sense ('' if unknown), details ...}
 
 local model, lease_id = ARGV[5], ARGV[6]
 local key, team, why = identify(ARGV[3], ARGV[4], model)
 if not key then
-  return {'no', 0, '0', why}
+  return {'no', 0, 0, why}
 end
 local expired, expired_nanos = expire_leases(50)
 
 local function refuse(code, whose, retry, ...)
-  return {'no', expired, int(expired_nanos), code, whose, retry and int(max(0, retry)) or '', ...}
+  return {'no', expired, expired_nanos, code, whose, retry and max(0, retry) or '', ...}
 end
 
 local subjects = {{whose = 'key', suffix = ':' .. ARGV[3], record = key}}
@@ -31,7 +31,7 @@ for _, subject in ipairs(subjects) do
   if not subject.record.allows then
     return refuse('model_not_allowed', subject.whose)
   end
-  has_budget = has_budget or subject.record.budget ~= nil
+  has_budget = has_budget or subject.record[BUDGET]
 end
 if has_budget and not is_priced then
   return refuse('model_unpriced', '')
@@ -40,9 +40,9 @@ end
 -- Parallel leases
 for _, subject in ipairs(subjects) do
   local r = subject.record
-  subject.use = usage_of(subject.suffix, r.period, r.anchor, now)
-  if r.parallel and subject.use.par >= r.parallel then
-    return refuse('parallel', subject.whose, nil, int(r.parallel))
+  subject.use = usage_of(subject.suffix, r[PERIOD], r[ANCHOR], now)
+  if r[PARALLEL] and subject.use.par >= r[PARALLEL] then
+    return refuse('parallel', subject.whose, nil, r[PARALLEL])
   end
 end
 
@@ -86,7 +86,7 @@ local function read_window(subject)
     w.tokens = w.tokens - (tonumber(old[i + 1]) or 0)
   end
   call('HDEL', name, unpack(fields))
-  call('HSET', name, 'last', int(at), 'r', int(w.requests), 't', int(w.tokens))
+  call('HSET', name, 'last', at, 'r', w.requests, 't', w.tokens)
   call('EXPIRE', name, WINDOW_TTL)
   return w
 end
@@ -108,23 +108,23 @@ local function wait_for(w, letter, needed)
 end
 
 for _, subject in ipairs(subjects) do
-  if subject.record.rpm or subject.record.tpm then
+  if subject.record[RPM] or subject.record[TPM] then
     subject.seconds = read_window(subject)
   end
 end
 for _, subject in ipairs(subjects) do
-  local limit, w = subject.record.rpm, subject.seconds
+  local limit, w = subject.record[RPM], subject.seconds
   if limit and w.requests + 1 > limit then
-    return refuse('requests', subject.whose, wait_for(w, 'r', w.requests + 1 - limit), int(limit))
+    return refuse('requests', subject.whose, wait_for(w, 'r', w.requests + 1 - limit), limit)
   end
 end
 for _, subject in ipairs(subjects) do
-  local limit, w = subject.record.tpm, subject.seconds
+  local limit, w = subject.record[TPM], subject.seconds
   if limit and w.tokens + tokens > limit then
     if tokens > limit then
-      return refuse('too_many_tokens', subject.whose, nil, int(limit), int(tokens))
+      return refuse('too_many_tokens', subject.whose, nil, limit, tokens)
     end
-    return refuse('tokens', subject.whose, wait_for(w, 't', w.tokens + tokens - limit), int(limit), int(tokens))
+    return refuse('tokens', subject.whose, wait_for(w, 't', w.tokens + tokens - limit), limit, tokens)
   end
 end
 
@@ -136,7 +136,7 @@ if left and left < least then
   return refuse('budget', 'gateway', nil)
 end
 for _, subject in ipairs(subjects) do
-  local budget, use = subject.record.budget, subject.use
+  local budget, use = subject.record[BUDGET], subject.use
   if budget and least > 0 then
     local room = budget - use.spent - use.held
     if room < least then
@@ -148,8 +148,8 @@ for _, subject in ipairs(subjects) do
       elseif use.reset then
         retry = use.reset - now
       end
-      return refuse('budget', subject.whose, retry, int(budget), int(use.spent), int(use.held),
-        use.reset and int(use.reset) or '', is_spent and '1' or '0')
+      return refuse('budget', subject.whose, retry, budget, use.spent, use.held,
+        use.reset and use.reset or '', is_spent and '1' or '0')
     end
     left = left and min(left, room) or room
   end
@@ -163,14 +163,14 @@ local held = is_priced and fixed + cap * unit or 0
 for _, subject in ipairs(subjects) do
   local use, w = subject.use, subject.seconds
   if use.is_new then
-    call('HSET', use.name, 'w', use.window, 'pw', '', 'spent', '0', 'held', int(held), 'par', int(use.par + 1))
+    call('HSET', use.name, 'w', use.window, 'pw', '', 'spent', '0', 'held', held, 'par', use.par + 1)
   else
-    call('HSET', use.name, 'held', int(use.held + held), 'par', int(use.par + 1))
+    call('HSET', use.name, 'held', use.held + held, 'par', use.par + 1)
   end
   if w then
     w.requests, w.tokens = w.requests + 1, w.tokens + tokens
-    call('HSET', w.name, 'last', int(w.at), 'r', int(w.requests), 't', int(w.tokens),
-      'r' .. w.slot, int(w.slot_requests + 1), 't' .. w.slot, int(w.slot_tokens + tokens))
+    call('HSET', w.name, 'last', w.at, 'r', w.requests, 't', w.tokens,
+      'r' .. w.slot, w.slot_requests + 1, 't' .. w.slot, w.slot_tokens + tokens)
     if w.is_fresh then
       call('EXPIRE', w.name, WINDOW_TTL)
     end
@@ -181,15 +181,14 @@ call('HSET', prefix .. 'leases', lease_id, cmsgpack.pack({
   subjects[1].seconds and subjects[1].seconds.at or 0, team and subjects[2].seconds and subjects[2].seconds.at or 0,
   tonumber(ARGV[9]), fixed, model,
 }))
-call('ZADD', prefix .. 'due', int(now + ARGV[7]), lease_id)
+call('ZADD', prefix .. 'due', now + ARGV[7], lease_id)
 
-local function limits(subject)
-  if not subject or not subject.seconds then
-    return ''
-  end
-  local r, w = subject.record, subject.seconds
-  return {r.rpm or -1, r.rpm and r.rpm - w.requests or 0, r.tpm or -1, r.tpm and int(r.tpm - w.tokens) or 0}
+local k, t = subjects[1], subjects[2] or {record = {}}
+local function room(subject, limit, used)
+  local bound = subject.record[limit]
+  return bound and bound - subject.seconds[used] or 0
 end
-
-return {'ok', expired, int(expired_nanos), key.alias, key.team, key.models, team and team.models or '',
-  int(cap), int(held), int(now), limits(subjects[1]), limits(subjects[2]), left and int(left - held) or ''}
+return {'ok', expired, expired_nanos, key[WHO], team and team[MODELS] or '', cap, held, now,
+  k.record[RPM] or -1, room(k, RPM, 'requests'), k.record[TPM] or -1, room(k, TPM, 'tokens'), k.record[PARALLEL] or -1,
+  t.record[RPM] or -1, room(t, RPM, 'requests'), t.record[TPM] or -1, room(t, TPM, 'tokens'), t.record[PARALLEL] or -1,
+  left and left - held or ''}

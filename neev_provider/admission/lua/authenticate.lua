@@ -3,4 +3,4 @@ local key, team, why = identify(ARGV[3], ARGV[4], '')
 if not key then
   return {why}
 end
-return {'ok', key.alias, key.team, key.models, team and team.models or ''}
+return {'ok', key[WHO], team and team[MODELS] or ''}

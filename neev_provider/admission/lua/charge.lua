@@ -3,6 +3,7 @@
 -- nothing was produced). Returns the nano-USD that were charged now.
 
 local EVENT = 10
+local close_lease, add_to_day, charge, correct_tokens = ledger()
 
 local function settle(at_arg)
   local id, key_id, at = ARGV[at_arg + 1], ARGV[at_arg + 2], tonumber(ARGV[at_arg + 3])
@@ -50,7 +51,7 @@ local function settle(at_arg)
     local record = call('HMGET', prefix .. subject[2], 'models', 'period', 'anchor')
     if record[1] then
       local use = usage_of(subject[1], record[2], record[3], now)
-      call('HSET', use.name, 'w', use.window, 'spent', int(use.spent + nanos), 'held', int(use.held))
+      call('HSET', use.name, 'w', use.window, 'pw', use.replaced, 'spent', use.spent + nanos, 'held', use.held)
     end
   end
   add_to_day(at, key_id, model, 1, prompt, completion, nanos, estimated, characters)

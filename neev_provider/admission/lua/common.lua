@@ -1,11 +1,13 @@
 -- What all scripts share. Each script is this text and its own after it.
 --
 -- A tag names an owner: a team, or a key without one. Everything that one admission touches is named
--- neev:{tag}:..., so it lies in one slot of a cluster. ARGV[1] is that prefix, ARGV[2] moves the clock (tests only).
+-- neev:{tag}:..., so it lies in one slot of a cluster. ARGV[1] is that prefix, ARGV[2] moves the clock (0 but in tests).
 -- A subject is what limits apply to: the key (suffix ':<id>') and its team (suffix '').
 --
---   key:<id>, team   records: secrets, limits, budget (hash; written by keys.lua)
---   use<suffix>      w, pw: the budget's window and the one it replaced; spent, held: nano-USD; par: open leases
+--   key:<id>, team   records: secrets, limits, budget (hash; written by record.lua)
+--   ids, audit       the owner's keys (set), and who changed what (stream)
+--   use<suffix>      w, pw: the budget's window and those that it replaced when its duration was changed;
+--                    spent, held: nano-USD; par: open leases
 --   win<suffix>      requests and tokens by second (61 buckets r0..r60, t0..t60), their sums r and t, last second
 --   leases, due      open leases (hash) and when they expire (sorted set, ms)
 --   late:<lease>     a lease that expired, until its process settles it after all
@@ -18,7 +20,11 @@ local call = redis.call
 local floor, max, min = math.floor, math.max, math.min
 local prefix = ARGV[1]
 local clock = call('TIME')
-local now = clock[1] * 1000 + floor(clock[2] / 1000) + tonumber(ARGV[2])
+local now = clock[1] * 1000 + floor(clock[2] / 1000)
+local moved = tonumber(ARGV[2])
+if moved ~= 0 then -- by tests: so many ms ahead, or at a time of their own
+  now = moved < 1e12 and now + moved or moved
+end
 local second = floor(now / 1000)
 
 local BUCKETS = 61       -- any 60 s touch at most 61 whole seconds
@@ -27,31 +33,38 @@ local DAY_TTL = 400 * 86400
 local LATE_TTL = 86400
 local DAY_MS = 86400000
 
+-- Redis takes and gives numbers exactly, as arguments and replies; only joining them to text would round them.
 local function int(number)
   return string.format('%.0f', number)
 end
 
--- Days since 1970 to a date of the Gregorian calendar, and back (H. Hinnant, chrono-compatible algorithms).
-local function civil(days)
-  local z = days + 719468
-  local era = floor(z / 146097)
-  local doe = z - era * 146097
-  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
-  local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
-  local mp = floor((5 * doy + 2) / 153)
-  local month = mp < 10 and mp + 3 or mp - 9
-  return yoe + era * 400 + (month <= 2 and 1 or 0), month, doy - floor((153 * mp + 2) / 5) + 1
-end
+-- Functions that most requests do without are made when they are needed: making one takes as long as reading a field.
 
-local function first_of_month(year, month)
-  local y = month <= 2 and year - 1 or year
-  local era = floor(y / 400)
-  local yoe = y - era * 400
-  local doy = floor((153 * (month + (month > 2 and -3 or 9)) + 2) / 5)
-  return era * 146097 + yoe * 365 + floor(yoe / 4) - floor(yoe / 100) + doy - 719468
+-- Days since 1970 to a date of the Gregorian calendar, and back (H. Hinnant, chrono-compatible algorithms).
+local function calendar()
+  local function civil(days)
+    local z = days + 719468
+    local era = floor(z / 146097)
+    local doe = z - era * 146097
+    local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
+    local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
+    local mp = floor((5 * doy + 2) / 153)
+    local month = mp < 10 and mp + 3 or mp - 9
+    return yoe + era * 400 + (month <= 2 and 1 or 0), month, doy - floor((153 * mp + 2) / 5) + 1
+  end
+
+  local function first_of_month(year, month)
+    local y = month <= 2 and year - 1 or year
+    local era = floor(y / 400)
+    local yoe = y - era * 400
+    local doy = floor((153 * (month + (month > 2 and -3 or 9)) + 2) / 5)
+    return era * 146097 + yoe * 365 + floor(yoe / 4) - floor(yoe / 100) + doy - 719468
+  end
+  return civil, first_of_month
 end
 
 local function day_name(ms)
+  local civil = calendar()
   return prefix .. 'day:' .. string.format('%04d%02d%02d', civil(floor(ms / DAY_MS)))
 end
 
@@ -61,8 +74,9 @@ local function window_at(period, anchor, at)
   if not period or period == '' then
     return 'total', nil
   end
-  local months = tonumber(string.match(period, '^(%d+)mo$'))
-  if months then
+  if string.sub(period, -2) == 'mo' then
+    local months = tonumber(string.sub(period, 1, -3))
+    local civil, first_of_month = calendar()
     local year, month = civil(floor(at / DAY_MS))
     local index = floor((year * 12 + month - 1) / months)
     local following = (index + 1) * months
@@ -87,82 +101,91 @@ end
 -- What a subject has used; in a new window nothing is spent or held.
 local function usage_of(suffix, period, anchor, at)
   local name = prefix .. 'use' .. suffix
-  local stored = call('HMGET', name, 'w', 'spent', 'held', 'par')
+  local stored = call('HMGET', name, 'w', 'spent', 'held', 'par', 'pw')
   local window, reset = window_at(period, anchor, at)
   local use = {
     name = name, window = window, reset = reset,
     spent = tonumber(stored[2]) or 0, held = tonumber(stored[3]) or 0, par = tonumber(stored[4]) or 0,
+    replaced = stored[5] or '',
   }
   if not stored[1] or has_ended(stored[1], window) then
-    use.spent, use.held, use.is_new = 0, 0, true
+    use.spent, use.held, use.replaced, use.is_new = 0, 0, '', true
   else
     use.window = stored[1]
   end
   return use
 end
 
--- Spend of a day, by key and model: requests, prompt and completion tokens, nano-USD, estimated ones, characters.
-local function add_to_day(at, id, model, requests, prompt, completion, nanos, estimated, characters)
-  local name, field = day_name(at), id .. ' ' .. model
-  local old = call('HGET', name, field)
-  if old then
-    local r, p, c, n, e, s = string.match(old, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
-    requests, prompt, completion = requests + r, prompt + p, completion + c
-    nanos, estimated, characters = nanos + n, estimated + e, characters + s
-  end
-  call('HSET', name, field, string.format('%.0f %.0f %.0f %.0f %.0f %.0f',
-    requests, prompt, completion, nanos, estimated, characters))
-  if not old then
-    call('EXPIRE', name, DAY_TTL)
-  end
-end
-
 -- A lease's fields, as they are packed.
 local KEY, AT, TOKENS, HELD, KEY_WINDOW, TEAM_WINDOW, KEY_SECOND, TEAM_SECOND, PROMPT, PROMPT_NANOS, MODEL =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 
--- Charge a subject and give back what was held for it; a budget's window that has ended is left as it was.
-local function charge(suffix, window, nanos, held, leases)
-  local name = prefix .. 'use' .. suffix
-  local stored = call('HMGET', name, 'w', 'pw', 'spent', 'held', 'par')
-  if not stored[1] then
-    return -- revoked meanwhile
+local function ledger()
+  -- Spend of a day, by key and model: requests, prompt and completion tokens, nano-USD, estimated ones, characters.
+  local function add_to_day(at, id, model, requests, prompt, completion, nanos, estimated, characters)
+    local name, field = day_name(at), id .. ' ' .. model
+    local old = call('HGET', name, field)
+    if old then
+      local r, p, c, n, e, s = string.match(old, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+      requests, prompt, completion = requests + r, prompt + p, completion + c
+      nanos, estimated, characters = nanos + n, estimated + e, characters + s
+    end
+    call('HSET', name, field, string.format('%.0f %.0f %.0f %.0f %.0f %.0f',
+      requests, prompt, completion, nanos, estimated, characters))
+    if not old then
+      call('EXPIRE', name, DAY_TTL)
+    end
   end
-  local changes = {'par', int(max(0, (tonumber(stored[5]) or 0) - leases))}
-  if window == stored[1] or window == stored[2] then
-    changes[3], changes[4] = 'spent', int((tonumber(stored[3]) or 0) + nanos)
-    changes[5], changes[6] = 'held', int((tonumber(stored[4]) or 0) - held)
-  end
-  call('HSET', name, unpack(changes))
-end
 
--- Put right the tokens that were taken before, in the second in which they were.
-local function correct_tokens(suffix, taken_in, difference)
-  if taken_in == 0 or difference == 0 then
-    return
+  -- Charge a subject and give back what was held for it; a budget's window that has ended is left as it was.
+  local function charge(suffix, window, nanos, held, leases)
+    local name = prefix .. 'use' .. suffix
+    local stored = call('HMGET', name, 'w', 'pw', 'spent', 'held', 'par')
+    if not stored[1] then
+      return -- revoked meanwhile
+    end
+    local changes = {'par', max(0, (tonumber(stored[5]) or 0) - leases)}
+    if window == stored[1] or string.find(stored[2] or '', ' ' .. window .. ' ', 1, true) then
+      changes[3], changes[4] = 'spent', (tonumber(stored[3]) or 0) + nanos
+      changes[5], changes[6] = 'held', (tonumber(stored[4]) or 0) - held
+    end
+    call('HSET', name, unpack(changes))
   end
-  local name = prefix .. 'win' .. suffix
-  local last = tonumber(call('HGET', name, 'last'))
-  if last and last - taken_in < BUCKETS then
-    call('HINCRBY', name, 't' .. taken_in % BUCKETS, int(difference))
-    call('HINCRBY', name, 't', int(difference))
-  end
-end
 
--- Charge what a lease did cost to everybody that it was taken from.
-local function close_lease(lease, tokens, nanos)
-  local suffix = ':' .. lease[KEY]
-  charge(suffix, lease[KEY_WINDOW], nanos, lease[HELD], 1)
-  correct_tokens(suffix, lease[KEY_SECOND], tokens - lease[TOKENS])
-  if lease[TEAM_WINDOW] ~= '' then
-    charge('', lease[TEAM_WINDOW], nanos, lease[HELD], 1)
-    correct_tokens('', lease[TEAM_SECOND], tokens - lease[TOKENS])
+  -- Put right the tokens that were taken before, in the second in which they were.
+  local function correct_tokens(suffix, taken_in, difference)
+    if taken_in == 0 or difference == 0 then
+      return
+    end
+    local name = prefix .. 'win' .. suffix
+    local last = tonumber(call('HGET', name, 'last'))
+    if last and last - taken_in < BUCKETS then
+      call('HINCRBY', name, 't' .. taken_in % BUCKETS, difference)
+      call('HINCRBY', name, 't', difference)
+    end
   end
+
+  -- Charge what a lease did cost to everybody that it was taken from.
+  local function close_lease(lease, tokens, nanos)
+    local suffix = ':' .. lease[KEY]
+    charge(suffix, lease[KEY_WINDOW], nanos, lease[HELD], 1)
+    correct_tokens(suffix, lease[KEY_SECOND], tokens - lease[TOKENS])
+    if lease[TEAM_WINDOW] ~= '' then
+      charge('', lease[TEAM_WINDOW], nanos, lease[HELD], 1)
+      correct_tokens('', lease[TEAM_SECOND], tokens - lease[TOKENS])
+    end
+  end
+
+  return close_lease, add_to_day, charge, correct_tokens
 end
 
 -- Charge the prompt of leases whose process has died; return how many they were and what was charged.
 local function expire_leases(limit)
-  local due = call('ZRANGEBYSCORE', prefix .. 'due', '-inf', int(now), 'LIMIT', 0, limit)
+  local due = call('ZRANGEBYSCORE', prefix .. 'due', '-inf', now, 'LIMIT', 0, limit)
+  if #due == 0 then
+    return 0, 0
+  end
+  local close_lease, add_to_day = ledger()
   local nanos = 0
   for _, id in ipairs(due) do
     local packed = call('HGET', prefix .. 'leases', id)

@@ -2,7 +2,7 @@
 -- Returns the time, then for each subject its id ('' for the team), record, nano-USD spent and held, open leases,
 -- and when its budget's window ends (ms, or '').
 expire_leases(200)
-local found = {int(now)}
+local found = {now}
 
 local function describe(id, suffix, name)
   local record = call('HGETALL', name)
@@ -11,7 +11,7 @@ local function describe(id, suffix, name)
   end
   local times = call('HMGET', name, 'period', 'anchor')
   local use = usage_of(suffix, times[1], times[2], now)
-  found[#found + 1] = {id, record, int(use.spent), int(use.held), int(use.par), use.reset and int(use.reset) or ''}
+  found[#found + 1] = {id, record, use.spent, use.held, use.par, use.reset and use.reset or ''}
 end
 
 describe('', '', prefix .. 'team')

@@ -1,19 +1,19 @@
 -- Who holds a token. ARGV[3] is the key's id, ARGV[4] the SHA-256 of the token (32 bytes), ARGV[5] a model or ''.
 -- Shared by authenticate.lua and admit.lua.
 
+-- A record is read from its field `p`, where record.lua packs what is needed here: reading the fields one by one
+-- costs three times as much.
+local SECRET, OLD_SECRET, OLD_UNTIL, BLOCKED, EXPIRES, RPM, TPM, PARALLEL, BUDGET, PERIOD, ANCHOR, TEAM, MODELS, WHO =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
+
 local function record(name, model)
-  local values = call('HMGET', name, 'models', 'blocked', 'secret', 'old_secret', 'old_until', 'expires', 'alias',
-    'team', 'rpm', 'tpm', 'parallel', 'budget', 'period', 'anchor', 'm:' .. model)
-  if not values[1] then
+  local stored = call('HMGET', name, 'p', 'm:' .. model)
+  if not stored[1] then
     return nil
   end
-  return {
-    models = values[1], blocked = values[2] == '1', secret = values[3], old_secret = values[4],
-    old_until = tonumber(values[5]), expires = tonumber(values[6]), alias = values[7] or '', team = values[8] or '',
-    rpm = tonumber(values[9]), tpm = tonumber(values[10]), parallel = tonumber(values[11]),
-    budget = tonumber(values[12]), period = values[13], anchor = values[14],
-    allows = values[1] == '' or values[15] == '1',
-  }
+  local found = cmsgpack.unpack(stored[1])
+  found.allows = found[MODELS] == '' or stored[2] == '1'
+  return found
 end
 
 -- Compare two digests without stopping at the first difference.
@@ -33,24 +33,24 @@ local function identify(id, digest, model)
   if not key then
     return nil, nil, 'unknown'
   end
-  local is_new, is_old = equal(digest, key.secret), equal(digest, key.old_secret)
-  if not is_new and not (is_old and key.old_until and now < key.old_until) then
+  local is_new, is_old = equal(digest, key[SECRET]), equal(digest, key[OLD_SECRET])
+  if not is_new and not (is_old and key[OLD_UNTIL] and now < key[OLD_UNTIL]) then
     return nil, nil, 'unknown'
   end
   local team = nil
-  if key.team ~= '' then
+  if key[TEAM] ~= '' then
     team = record(prefix .. 'team', model)
     if not team then
       return nil, nil, 'unknown'
     end
   end
-  if key.blocked then
+  if key[BLOCKED] then
     return nil, nil, 'blocked'
   end
-  if team and team.blocked then
+  if team and team[BLOCKED] then
     return nil, nil, 'team_blocked'
   end
-  if key.expires and now >= key.expires then
+  if key[EXPIRES] and now >= key[EXPIRES] then
     return nil, nil, 'expired'
   end
   return key, team

@@ -15,7 +15,7 @@ local TIMES = {anchor = true, old_until = true, created = true, updated = true, 
 
 local function note()
   local audit = prefix .. 'audit'
-  call('XADD', audit, 'MAXLEN', '~', AUDIT_LENGTH, '*', 'at', int(now), 'by', ARGV[5], 'what', ARGV[6])
+  call('XADD', audit, 'MAXLEN', '~', AUDIT_LENGTH, '*', 'at', now, 'by', ARGV[5], 'what', ARGV[6])
   if call('EXISTS', prefix .. 'team') == 0 and call('EXISTS', ids) == 0 then
     call('EXPIRE', audit, AUDIT_TTL)
   else
@@ -52,7 +52,7 @@ for i = 8, 7 + 2 * count, 2 do
   local field, value = ARGV[i], ARGV[i + 1]
   local later = TIMES[field] and string.match(value, '^%+(%d+)$')
   if later then
-    value = int(now + later)
+    value = now + later
   end
   set[#set + 1] = field
   set[#set + 1] = value
@@ -73,7 +73,7 @@ elseif values.period or values.anchor then
   local old = call('HMGET', name, 'period', 'anchor')
   local use = usage_of(suffix, old[1], old[2], now)
   local window = window_at(values.period or old[1], values.anchor or old[2], now)
-  call('HSET', use_name, 'w', window, 'pw', use.window, 'spent', int(use.spent), 'held', int(use.held))
+  call('HSET', use_name, 'w', window, 'pw', use.replaced .. ' ' .. use.window .. ' ', 'spent', use.spent, 'held', use.held)
 end
 if values.models and exists then
   for _, field in ipairs(call('HKEYS', name)) do
@@ -88,6 +88,20 @@ end
 if #set > 0 then
   call('HSET', name, unpack(set))
 end
+-- What identify.lua reads, in one field.
+local flat, record = call('HGETALL', name), {}
+for i = 1, #flat, 2 do
+  record[flat[i]] = flat[i + 1]
+end
+local function number(field)
+  return tonumber(record[field]) or false
+end
+local alias, team, models = record.alias or '', record.team or '', record.models or ''
+call('HSET', name, 'p', cmsgpack.pack({
+  record.secret or '', record.old_secret or '', number('old_until'), record.blocked == '1', number('expires'),
+  number('rpm'), number('tpm'), number('parallel'), number('budget'), record.period or '', record.anchor or '',
+  team, models, alias .. '\0' .. team .. '\0' .. models,
+}))
 if is_key then
   call('SADD', ids, string.sub(suffix, 2))
 end

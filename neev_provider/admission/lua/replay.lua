@@ -12,4 +12,4 @@ end
 if not call('SET', prefix .. 'replayed:' .. ARGV[4], '1', 'NX', 'EX', REPLAYED_TTL) then
   return 'seen'
 end
-return int(settle(3))
+return settle(3)

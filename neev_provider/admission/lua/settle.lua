@@ -13,9 +13,9 @@ for at_arg = 3, #ARGV, EVENT do
     charged[#charged + 1] = 'seen'
   else
     -- First: a script that fails halfway is not undone, and nothing may be charged twice.
-    call('SET', KEYS[1], int(number), 'EX', SEEN_TTL)
+    call('SET', KEYS[1], number, 'EX', SEEN_TTL)
     seen = number
-    charged[#charged + 1] = int(settle(at_arg))
+    charged[#charged + 1] = settle(at_arg)
   end
 end
 return charged

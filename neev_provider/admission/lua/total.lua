@@ -2,7 +2,7 @@
 --
 -- Its names lie in a slot of their own. KEYS[1] is total. ARGV: 3 process, 4 number, 5 period, 6 nano-USD charged
 -- since the last call that was answered, 7 nano-USD held now, 8 ms that its word counts, then owners that were asked
--- for. Returns {window, nano-USD spent, held by others, ms until the next window or ''}.
+-- for. Returns {window, nano-USD spent, held by others, ms until the next window or '', now}.
 
 local name = KEYS[1]
 local process, number = ARGV[3], tonumber(ARGV[4])
@@ -17,19 +17,20 @@ end
 local seen = tonumber(call('HGET', name .. ':seen', process)) or 0
 if number > seen then
   spent = spent + tonumber(ARGV[6])
-  call('HSET', name, 'spent', int(spent))
-  call('HSET', name .. ':seen', process, int(number))
+  call('HSET', name, 'spent', spent)
+  call('HSET', name .. ':seen', process, number)
 end
 
--- Who has not spoken for a while has died: its leases expire by themselves.
+-- Who has not spoken for a while has died, and its leases expire by themselves; or the store was away.
+local FORGET_MS = 7 * DAY_MS
 call('HSET', name .. ':held', process, ARGV[7] .. ' ' .. int(now))
 local held, all = 0, call('HGETALL', name .. ':held')
 for i = 1, #all, 2 do
   local nanos, at = string.match(all[i + 1], '^(%S+) (%S+)$')
-  if now - tonumber(at) > tonumber(ARGV[8]) then
+  if now - at > FORGET_MS then
     call('HDEL', name .. ':held', all[i])
     call('HDEL', name .. ':seen', all[i])
-  elseif all[i] ~= process then
+  elseif all[i] ~= process and now - at <= tonumber(ARGV[8]) then
     held = held + tonumber(nanos)
   end
 end
@@ -41,4 +42,4 @@ if #ARGV >= 9 then
   end
   call('EXPIRE', owners, DAY_TTL)
 end
-return {window, int(spent), int(held), reset and int(reset - now) or ''}
+return {window, spent, held, reset and reset - now or '', now}

@@ -1,0 +1,67 @@
+"""Which owners there are, and whose an alias is: names that lie in a slot of their own.
+
+They are written before a record is made and after it is gone, so what is there is always listed; what a crash left
+behind names nobody, and gives way. Called by `keys.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from neev_provider.admission.scripts import INDEX_PREFIX
+
+if TYPE_CHECKING:
+    from neev_provider.admission.rules import Clock
+    from neev_provider.store import Store
+
+__all__ = ["Index"]
+
+_OWNERS: Final = INDEX_PREFIX + "owners"  # tag to 0, or when it was retired (ms)
+_ALIASES: Final = INDEX_PREFIX + "aliases"  # `key:<alias>` or `team:<alias>` to an id
+_KEEP_MS: Final = 400 * 86_400_000  # as long as spend is kept
+
+
+class Index:
+    """The lists of a store. All methods raise ServerError if it is away.
+
+    Args:
+        store: that holds them.
+        clock: the scripts'.
+    """
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store: Final = store
+        self._clock: Final = clock
+
+    async def owners(self, *, with_retired: bool = False) -> list[str]:
+        """Return the tags of all owners."""
+        last = "+inf" if with_retired else 0
+        return [tag.decode() for tag in await self._store.call(_OWNERS, "ZRANGEBYSCORE", _OWNERS, 0, last)]
+
+    async def add_owner(self, tag: str) -> None:
+        """List an owner."""
+        await self._store.call(_OWNERS, "ZADD", _OWNERS, 0, tag)
+
+    async def retire_owner(self, tag: str) -> None:
+        """Keep an owner that is gone for the reports, as long as its spend is kept."""
+        now = round(self._clock.now() * 1000)
+        await self._store.call(_OWNERS, "ZADD", _OWNERS, now, tag)
+        await self._store.call(_OWNERS, "ZREMRANGEBYSCORE", _OWNERS, 1, now - _KEEP_MS)
+
+    async def holder(self, kind: str, alias: str) -> str | None:
+        """Return the id that an alias names; None for none. What it names may be gone."""
+        found = await self._store.call(_ALIASES, "HGET", _ALIASES, f"{kind}:{alias}")
+        return None if found is None else str(found.decode())
+
+    async def claim(self, kind: str, alias: str, holder: str) -> bool:
+        """Take an alias that nobody has; return whether it was taken."""
+        return bool(await self._store.call(_ALIASES, "HSETNX", _ALIASES, f"{kind}:{alias}", holder))
+
+    async def take_over(self, kind: str, alias: str, holder: str) -> None:
+        """Take an alias whose holder is gone."""
+        await self._store.call(_ALIASES, "HSET", _ALIASES, f"{kind}:{alias}", holder)
+
+    async def free(self, kind: str, alias: str | None) -> None:
+        """Let an alias go."""
+        if alias is not None:
+            await self._store.call(_ALIASES, "HDEL", _ALIASES, f"{kind}:{alias}")

@@ -1,0 +1,396 @@
+"""Virtual keys and teams: made, shown, changed, blocked, rotated and revoked, each change with its line in the audit.
+
+A change is one script at its owner, so it is whole or not at all, and takes effect with the next request in every
+process: nothing caches a record. Called by the command line and the admin routes; who may do so is theirs to check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from neev_provider.admission import tokens
+from neev_provider.admission.audit import AuditEntry, read_audit
+from neev_provider.admission.index import Index
+from neev_provider.admission.records import Change, KeyInfo, TeamInfo, encode_attributes, read_subject
+from neev_provider.admission.rules import Clock
+from neev_provider.admission.scripts import DESCRIBE, RECORD, key_name, prefix_of
+from neev_provider.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from neev_provider.store import Store
+
+__all__ = ["AuditEntry", "Keys", "NewKey"]
+
+_AT_ONCE: Final = 100
+_MAX_GRACE: Final = 30 * 86_400  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key and its token, which is shown this once.
+
+    Attributes:
+        key: as it is now.
+        token: the secret.
+    """
+
+    key: KeyInfo
+    token: str = field(repr=False)
+
+
+class Keys:
+    """The keys and teams of a store.
+
+    Args:
+        store: that holds them.
+        clock: the scripts'.
+    """
+
+    def __init__(self, store: Store, *, clock: Clock | None = None) -> None:
+        self._store: Final = store
+        self._clock: Final = clock or Clock()
+        self._index: Final = Index(store, self._clock)
+
+    # Keys
+
+    async def create_key(
+        self, attributes: Mapping[str, Any] | None = None, *, team: str | None = None, by: str
+    ) -> NewKey:
+        """Make a key.
+
+        Args:
+            attributes: as `records.ATTRIBUTES` names them.
+            team: id of its team.
+            by: who does it, for the audit.
+
+        Raises:
+            RequestError: a wrong attribute, an alias that is taken, or no such team.
+            ServerError: the store is away.
+        """
+        attributes = dict(attributes or {})
+        change = encode_attributes(attributes, is_team=False)
+        if team is not None and not tokens.is_tag(team):
+            raise _no_team(team)
+        key_id = tokens.new_key_id(team)
+        token = tokens.new_token(key_id)
+        fields = {
+            "models": "",
+            **change.set,
+            "secret": tokens.digest_of(token),
+            "created": "+0",
+            "updated": "+0",
+        }
+        if team is not None:
+            fields["team"] = team
+        tag = tokens.tag_of(key_id)
+        alias = attributes.get("alias")
+        await self._claim_alias("key", alias, key_id)
+        if team is None:
+            await self._index.add_owner(tag)
+        done = await self._record("create", tag, key_id, Change(fields), by, "create", attributes)
+        if done != b"ok":
+            await self._index.free("key", alias)
+            raise _no_team(str(team))
+        return NewKey(await self.key(key_id), token)
+
+    async def key(self, key_id: str) -> KeyInfo:
+        """Return a key.
+
+        Raises:
+            RequestError: there is none of this id.
+            ServerError: the store is away.
+        """
+        found = [info for info in await self._describe(tokens.tag_of(key_id), key_id) if info.id == key_id]
+        keys = [info for info in found if isinstance(info, KeyInfo)]
+        if not keys:
+            raise _no_key(key_id)
+        return keys[0]
+
+    async def key_of_token(self, token: str) -> KeyInfo | None:
+        """Return the key whose id a token names, whether or not its secret is right; None if there is none."""
+        key_id = tokens.id_of(token)
+        if key_id is None:
+            return None
+        try:
+            return await self.key(key_id)
+        except RequestError:
+            return None
+
+    async def key_of_alias(self, alias: str) -> KeyInfo | None:
+        """Return the key of this alias; None if there is none."""
+        key_id = await self._index.holder("key", alias)
+        try:
+            return None if key_id is None else await self.key(key_id)
+        except RequestError:
+            return None
+
+    async def list_keys(self, *, team: str | None = None) -> list[KeyInfo]:
+        """Return all keys, or those of a team, by the time they were made."""
+        tags = await self._index.owners() if team is None else [team]
+        keys = [info for info in await self._describe_all(tags) if isinstance(info, KeyInfo)]
+        return sorted(keys, key=_age)
+
+    async def update_key(self, key_id: str, attributes: Mapping[str, Any], *, by: str) -> KeyInfo:
+        """Change a key; None as a value unsets.
+
+        Raises:
+            RequestError: a wrong attribute, an alias that is taken, or no such key.
+            ServerError: the store is away.
+        """
+        before = await self.key(key_id)
+        await self._update("key", before, attributes, by, "update")
+        return await self.key(key_id)
+
+    async def block_key(self, key_id: str, *, by: str) -> None:
+        """Refuse all calls of a key from now on."""
+        await self._update("key", await self.key(key_id), {"blocked": True}, by, "block")
+
+    async def unblock_key(self, key_id: str, *, by: str) -> None:
+        """Let calls of a key in again."""
+        await self._update("key", await self.key(key_id), {"blocked": False}, by, "unblock")
+
+    async def rotate_key(self, key_id: str, *, grace_seconds: float = 0.0, by: str) -> NewKey:
+        """Give a key a new secret.
+
+        Args:
+            key_id: of the key; its id stays.
+            grace_seconds: for how long the old secret is good too.
+            by: who does it.
+
+        Raises:
+            RequestError: no such key, or a grace of more than 30 days.
+            ServerError: the store is away.
+        """
+        if not 0 <= grace_seconds <= _MAX_GRACE:
+            raise RequestError("invalid_value", "'grace' must be from 0 seconds to 30 days.", param="grace")
+        tag = tokens.tag_of(key_id)
+        name = key_name(tag, key_id)
+        old = await self._store.call(name, "HGET", name, "secret")
+        token = tokens.new_token(key_id)
+        fields: dict[str, str | bytes] = {"secret": tokens.digest_of(token), "updated": "+0"}
+        removed: tuple[str, ...] = ("old_secret", "old_until")
+        if grace_seconds and old is not None:
+            fields |= {"old_secret": old, "old_until": f"+{round(grace_seconds * 1000)}"}
+            removed = ()
+        noted = {"grace_seconds": grace_seconds}
+        if await self._record("update", tag, key_id, Change(fields, removed), by, "rotate", noted) != b"ok":
+            raise _no_key(key_id)
+        return NewKey(await self.key(key_id), token)
+
+    async def revoke_key(self, key_id: str, *, by: str) -> None:
+        """Remove a key; its next request is refused in every process. What it spent stays in the reports.
+
+        Raises:
+            RequestError: no such key.
+            ServerError: the store is away.
+        """
+        before = await self.key(key_id)
+        tag = tokens.tag_of(key_id)
+        if (
+            await self._record("delete", tag, key_id, Change(), by, "revoke", {"alias": before.alias})
+            != b"ok"
+        ):
+            raise _no_key(key_id)
+        await self._index.free("key", before.alias)
+        if before.team_id is None:
+            await self._index.retire_owner(tag)
+
+    # Teams
+
+    async def create_team(
+        self, attributes: Mapping[str, Any] | None = None, *, team_id: str | None = None, by: str
+    ) -> TeamInfo:
+        """Make a team.
+
+        Args:
+            attributes: as `records.ATTRIBUTES` names them, but `expires`.
+            team_id: 1 to 40 letters, digits and hyphens; stands at the beginning of its keys' ids. Random by default.
+            by: who does it.
+
+        Raises:
+            RequestError: a wrong attribute, or an id or alias that is taken.
+            ServerError: the store is away.
+        """
+        attributes = dict(attributes or {})
+        change = encode_attributes(attributes, is_team=True)
+        team_id = f"t{secrets.token_hex(6)}" if team_id is None else team_id
+        if not tokens.is_tag(team_id):
+            raise RequestError(
+                "invalid_value", "'team_id' must be 1 to 40 letters, digits and hyphens.", param="team_id"
+            )
+        fields = {"models": "", **change.set, "id": team_id, "created": "+0", "updated": "+0"}
+        alias = attributes.get("alias")
+        await self._claim_alias("team", alias, team_id)
+        await self._index.add_owner(team_id)
+        if await self._record("create", team_id, "", Change(fields), by, "create", attributes) != b"ok":
+            await self._index.free("team", alias)
+            raise RequestError("invalid_value", f"The team '{team_id}' exists already.", param="team_id")
+        return await self.team(team_id)
+
+    async def team(self, team_id: str) -> TeamInfo:
+        """Return a team.
+
+        Raises:
+            RequestError: there is none of this id.
+            ServerError: the store is away.
+        """
+        found = await self._describe(team_id, "-") if tokens.is_tag(team_id) else []
+        if not found:
+            raise _no_team(team_id)
+        return found[0]
+
+    async def list_teams(self) -> list[TeamInfo]:
+        """Return all teams, by the time they were made."""
+        found = await self._describe_all(await self._index.owners())
+        return sorted((info for info in found if not isinstance(info, KeyInfo)), key=_age)
+
+    async def update_team(self, team_id: str, attributes: Mapping[str, Any], *, by: str) -> TeamInfo:
+        """Change a team; None as a value unsets. Errors as `update_key`."""
+        await self._update("team", await self.team(team_id), attributes, by, "update")
+        return await self.team(team_id)
+
+    async def block_team(self, team_id: str, *, by: str) -> None:
+        """Refuse all calls of a team's keys from now on."""
+        await self._update("team", await self.team(team_id), {"blocked": True}, by, "block")
+
+    async def unblock_team(self, team_id: str, *, by: str) -> None:
+        """Let calls of a team's keys in again."""
+        await self._update("team", await self.team(team_id), {"blocked": False}, by, "unblock")
+
+    async def delete_team(self, team_id: str, *, with_keys: bool = False, by: str) -> None:
+        """Remove a team.
+
+        Args:
+            team_id: of the team.
+            with_keys: revoke its keys first; else a team that has keys is refused.
+            by: who does it.
+
+        Raises:
+            RequestError: no such team, or it has keys.
+            ServerError: the store is away.
+        """
+        before = await self.team(team_id)
+        if with_keys:
+            for key in await self.list_keys(team=team_id):
+                await self.revoke_key(key.id, by=by)
+        done = await self._record("delete", team_id, "", Change(), by, "revoke", {"alias": before.alias})
+        if done == b"has_keys":
+            raise RequestError(
+                "invalid_value", f"The team '{team_id}' has keys; revoke them first.", param="team_id"
+            )
+        await self._index.free("team", before.alias)
+        await self._index.retire_owner(team_id)
+
+    # The audit
+
+    async def audit(self, *, limit: int = 100) -> list[AuditEntry]:
+        """Return the last changes, the newest first; of keys and teams that are gone too, for 13 months."""
+        return await read_audit(self._store, await self._index.owners(with_retired=True), limit)
+
+    # Their parts
+
+    async def _update(
+        self, kind: str, before: TeamInfo, attributes: Mapping[str, Any], by: str, action: str
+    ) -> None:
+        is_team = kind == "team"
+        changed = changed_attributes(before, attributes, is_team=is_team)
+        if not changed:
+            return
+        alias = changed.get("alias", before.alias)
+        if alias != before.alias:
+            await self._claim_alias(kind, alias, before.id)
+        change = encode_attributes(changed, is_team=is_team)
+        change = Change({**change.set, "updated": "+0"}, change.removed)
+        tag = before.id if is_team else tokens.tag_of(before.id)
+        done = await self._record("update", tag, "" if is_team else before.id, change, by, action, changed)
+        if done != b"ok":
+            raise _no_team(before.id) if is_team else _no_key(before.id)
+        if alias != before.alias:
+            await self._index.free(kind, before.alias)
+
+    async def _record(
+        self, mode: str, tag: str, key_id: str, change: Change, by: str, action: str, noted: Mapping[str, Any]
+    ) -> Any:
+        what = {"action": action, "kind": "key" if key_id else "team", "id": key_id or tag, "changes": noted}
+        words: list[str | bytes | int] = [
+            prefix_of(tag),
+            self._clock.moved,
+            mode,
+            f":{key_id}" if key_id else "",
+            by,
+        ]
+        words += [json.dumps(what, default=str), len(change.set)]
+        for name, value in change.set.items():
+            words += [name, value]
+        return await self._store.run(RECORD, (key_name(tag, key_id),), [*words, *change.removed])
+
+    async def _describe(self, tag: str, key_id: str = "") -> list[TeamInfo]:
+        words = (prefix_of(tag), self._clock.moved, key_id)
+        _, *subjects = await self._store.run(DESCRIBE, (key_name(tag, ""),), words)
+        return [read_subject(subject, tag) for subject in subjects]
+
+    async def _describe_all(self, tags: Iterable[str]) -> list[TeamInfo]:
+        found: list[TeamInfo] = []
+        for some in _chunks(list(tags)):
+            for infos in await asyncio.gather(*map(self._describe, some)):
+                found += infos
+        return found
+
+    async def _claim_alias(self, kind: str, alias: str | None, owner: str) -> None:
+        """Take an alias.
+
+        Raises:
+            RequestError: it is another's.
+        """
+        if alias is None or await self._index.claim(kind, alias, owner):
+            return
+        holder = await self._index.holder(kind, alias) or ""
+        try:
+            there = await (self.key(holder) if kind == "key" else self.team(holder))
+        except RequestError:
+            there = None
+        if there is not None and there.alias == alias and holder != owner:
+            raise RequestError(
+                "invalid_value", f"The alias '{alias}' is taken by another {kind}.", param="alias"
+            )
+        await self._index.take_over(kind, alias, owner)
+
+
+def changed_attributes(before: TeamInfo, wanted: Mapping[str, Any], *, is_team: bool) -> dict[str, Any]:
+    """Return those of the attributes that differ from what is there.
+
+    Raises:
+        RequestError: one is wrong.
+    """
+    there = before.attributes()
+    changed = {}
+    for name, value in wanted.items():
+        new = encode_attributes({name: value}, is_team=is_team)
+        old = encode_attributes({name: there.get(name)}, is_team=is_team)
+        is_unset = name == "blocked" and value is False and name not in there
+        if (new.set, new.removed) != (old.set, old.removed) and not is_unset:
+            changed[name] = value
+    return changed
+
+
+def _age(info: TeamInfo) -> tuple[datetime, str]:
+    return info.created_at or datetime.min.replace(tzinfo=UTC), info.id
+
+
+def _chunks(items: list[str]) -> list[list[str]]:
+    return [items[i : i + _AT_ONCE] for i in range(0, len(items), _AT_ONCE)]
+
+
+def _no_key(key_id: str) -> RequestError:
+    return RequestError("invalid_value", f"There is no key '{key_id}'.", param="key")
+
+
+def _no_team(team_id: str) -> RequestError:
+    return RequestError("invalid_value", f"There is no team '{team_id}'.", param="team_id")

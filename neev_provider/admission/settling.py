@@ -1,0 +1,220 @@
+"""Settles off the path of the response: in order for each owner, again while the store is away, each once.
+
+Every settle of a process has a number. The store remembers the last number of each process and owner, so a settle
+that is sent again because its answer was lost counts once. What is settled while one write for the same owner is
+under way goes with the next, in one. What cannot be written in the end is logged, one JSON line for each, and
+`replay` reads such lines. Called by `virtual.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from neev_provider.admission.rules import Clock
+from neev_provider.admission.scripts import REPLAY, SETTLE, prefix_of, seen_name
+from neev_provider.errors import NeevError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from neev_provider.store import Store
+
+__all__ = ["Settle", "Settler", "replay"]
+
+_LEDGER: Final = logging.getLogger("neev_provider.ledger")
+_BATCH: Final = 64
+_FIRST_WAIT: Final = 0.05  # seconds
+_LONGEST_WAIT: Final = 2.0
+_REFUSALS: Final = 5  # in a row, by a store that answers: then the settles are logged
+
+
+class Settle(msgspec.Struct):
+    """What a request did cost; also the form of its line in the log.
+
+    Attributes:
+        process: who settles.
+        number: of this settle among those of the process; rises.
+        tag: of the owner.
+        lease: id of the request.
+        key_id: of the key.
+        at: Unix milliseconds of its admission.
+        prompt_tokens: tokens read.
+        completion_tokens: tokens produced.
+        cost_nanos: nano-USD.
+        estimated: whether tokens are an estimate.
+        characters: of speech.
+        model: upstream's id; "" if nothing was produced.
+        held_nanos: nano-USD that were reserved.
+        sent: whether it may have reached the store.
+    """
+
+    process: str
+    number: int
+    tag: str
+    lease: str
+    key_id: str
+    at: int
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_nanos: int = 0
+    estimated: bool = False
+    characters: int = 0
+    model: str = ""
+    held_nanos: int = 0
+    sent: bool = False
+
+    def words(self) -> tuple[str | int, ...]:
+        """Return the arguments that charge.lua reads."""
+        return (
+            self.number,
+            self.lease,
+            self.key_id,
+            self.at,
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.cost_nanos,
+            int(self.estimated),
+            self.characters,
+            self.model,
+        )
+
+
+class Settler:
+    """The settles of one process.
+
+    Args:
+        store: where they go.
+        max_queued: how many may wait; more are logged.
+        clock: the scripts'.
+        on_charged: told of every settle that is done: nano-USD that were charged, nano-USD no longer held.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        max_queued: int,
+        clock: Clock | None = None,
+        on_charged: Callable[[int, int], None] = lambda _charged, _released: None,
+    ) -> None:
+        self.process: Final = secrets.token_hex(8)
+        self.lost = 0
+        """How many were logged instead of written."""
+        self._store: Final = store
+        self._max_queued: Final = max_queued
+        self._clock: Final = clock or Clock()
+        self._on_charged: Final = on_charged
+        self._queues: Final[dict[str, deque[Settle]]] = {}
+        self._tasks: Final[set[asyncio.Task[None]]] = set()
+        self._queued = 0
+        self._number = 0
+        self._closed = False
+
+    @property
+    def queued(self) -> int:
+        """How many are not written yet."""
+        return self._queued
+
+    def add(self, settle: Settle) -> None:
+        """Write a settle as soon as may be; returns at once. Numbers it."""
+        self._number += 1
+        settle.number = self._number
+        if self._closed or self._queued >= self._max_queued:
+            self._log(settle)
+            return
+        self._queued += 1
+        queue = self._queues.get(settle.tag)
+        if queue is not None:
+            queue.append(settle)
+            return
+        self._queues[settle.tag] = queue = deque((settle,))
+        task = asyncio.create_task(self._write(settle.tag, queue))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def flush(self) -> None:
+        """Return when nothing waits any more."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def close(self, grace: float) -> None:
+        """Write what waits; log what is not written after `grace` seconds."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        self._closed = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for queue in self._queues.values():
+            for settle in queue:
+                self._log(settle)
+        self._queues.clear()
+        self._queued = 0
+
+    async def _write(self, tag: str, queue: deque[Settle]) -> None:
+        """Write an owner's settles until none waits."""
+        prefix, name = prefix_of(tag), seen_name(tag, self.process)
+        wait, refusals = _FIRST_WAIT, 0
+        while queue:
+            batch = [queue[index] for index in range(min(len(queue), _BATCH))]
+            words: list[str | int] = [prefix, self._clock.moved]
+            for settle in batch:
+                settle.sent = True
+                words += settle.words()
+            try:
+                charged = await self._store.run(SETTLE, (name,), words)
+            except NeevError as error:
+                refusals = refusals + 1 if error.code != "store_unavailable" else 0
+                if refusals >= _REFUSALS:
+                    self._done(queue, len(batch))
+                    for settle in batch:
+                        self._log(settle)
+                    refusals = 0
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+                continue
+            wait, refusals = _FIRST_WAIT, 0
+            self._done(queue, len(batch))
+            for settle, nanos in zip(batch, charged, strict=True):
+                self._on_charged(settle.cost_nanos if nanos == b"seen" else int(nanos), settle.held_nanos)
+        del self._queues[tag]
+
+    def _done(self, queue: deque[Settle], count: int) -> None:
+        for _ in range(count):
+            queue.popleft()
+        self._queued -= count
+
+    def _log(self, settle: Settle) -> None:
+        self.lost += 1
+        self._on_charged(settle.cost_nanos, settle.held_nanos)
+        _LEDGER.error("%s", msgspec.json.encode(settle).decode())
+
+
+async def replay(store: Store, line: str | bytes) -> int | None:
+    """Charge a settle that was logged; once, however often it is replayed.
+
+    Args:
+        store: where it goes.
+        line: the logged JSON.
+
+    Returns:
+        Nano-USD that were charged; None if they had been before.
+
+    Raises:
+        ValueError: not such a line.
+        ServerError: the store is away; replay it again.
+    """
+    try:
+        settle = msgspec.json.decode(line, type=Settle)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"not a settle: {error}") from None
+    words = (prefix_of(settle.tag), 0, *settle.words(), int(settle.sent))
+    charged: Any = await store.run(REPLAY, (seen_name(settle.tag, settle.process),), words)
+    return None if charged == b"seen" else int(charged)

@@ -1,0 +1,70 @@
+"""Expires the leases of owners whom nobody asks for any more; one process at a time does it for all.
+
+Leases of owners that are asked for expire in admission itself. Called by `virtual.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from neev_provider.admission.scripts import SWEEP, TOTAL_PREFIX, key_name, prefix_of
+from neev_provider.errors import NeevError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from neev_provider.admission.rules import Clock
+    from neev_provider.store import Store
+
+__all__ = ["owners_of_day", "sweep", "sweep_for_ever"]
+
+_EVERY: Final = 30.0  # seconds
+_AT_ONCE: Final = 100
+
+
+async def owners_of_day(store: Store, day: datetime) -> list[str]:
+    """Return the tags of the owners that were asked for on a day.
+
+    Raises:
+        ServerError: the store is away.
+    """
+    name = f"{TOTAL_PREFIX}day:{day:%Y%m%d}"
+    return [tag.decode() for tag in await store.call(name, "SMEMBERS", name)]
+
+
+async def sweep(store: Store, clock: Clock) -> tuple[int, int]:
+    """Expire what is due of all owners that were asked for today or yesterday.
+
+    Returns:
+        How many leases, and the nano-USD charged for them.
+
+    Raises:
+        ServerError: the store is away.
+    """
+    now = datetime.fromtimestamp(clock.now(), UTC)
+    tags = {tag for days in (0, 1) for tag in await owners_of_day(store, now - timedelta(days=days))}
+    count = nanos = 0
+    waiting = sorted(tags)
+    while waiting:
+        some, waiting = waiting[:_AT_ONCE], waiting[_AT_ONCE:]
+        done = await asyncio.gather(
+            *(store.run(SWEEP, (key_name(tag, ""),), (prefix_of(tag), clock.moved)) for tag in some)
+        )
+        count += sum(int(expired) for expired, _ in done)
+        nanos += sum(int(charged) for _, charged in done)
+    return count, nanos
+
+
+async def sweep_for_ever(
+    store: Store, process: str, on_expired: Callable[[int, int], None], clock: Clock
+) -> None:
+    """Sweep every half minute unless another process does; ends by being cancelled."""
+    lock = TOTAL_PREFIX + "sweeper"
+    while True:
+        await asyncio.sleep(_EVERY)
+        with contextlib.suppress(NeevError):
+            if await store.call(lock, "SET", lock, process, "NX", "PX", int(_EVERY * 950)) is not None:
+                on_expired(*await sweep(store, clock))

@@ -1,0 +1,61 @@
+"""Makes what a gateway asks who may call: virtual keys in the store, or, without one, the configuration's keys alone.
+
+Called by `worker.py`.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from neev_provider import settings
+from neev_provider.admission import Principal
+from neev_provider.admission.rules import NANOS, AdmissionSettings, period_of
+from neev_provider.admission.static import StaticKeys
+from neev_provider.admission.virtual import MASTER, VirtualKeys
+from neev_provider.gateway.environment import MASTER_KEY_VARIABLE
+from neev_provider.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AsyncExitStack
+
+    from neev_provider.admission import Access
+    from neev_provider.config import ProxyConfig
+    from neev_provider.config_schema import AdmissionOptions
+
+__all__ = ["admission_settings", "open_access"]
+
+
+async def open_access(config: ProxyConfig, environ: Mapping[str, str], stack: AsyncExitStack) -> Access:
+    """Return who may call; what was begun for it ends with `stack`.
+
+    Raises:
+        ConfigError: the store's URL cannot be read.
+    """
+    keys = {token: Principal(alias, alias=alias) for token, alias in config.keys.items()}
+    master_key = environ[MASTER_KEY_VARIABLE]
+    url = settings.store_url(environ)
+    if url is None:
+        return StaticKeys({**keys, master_key: MASTER})
+    store = await stack.enter_async_context(Store.from_url(url, source=settings.STORE_VARIABLE))
+    virtual = VirtualKeys(
+        store,
+        admission_settings(config.neev.admission),
+        master_key=master_key,
+        configured=StaticKeys(keys) if keys else None,
+    )
+    return await stack.enter_async_context(virtual)
+
+
+def admission_settings(options: AdmissionOptions) -> AdmissionSettings:
+    """Return the operator's settings as admission takes them."""
+    budget = options.max_budget
+    return AdmissionSettings(
+        master_may_call_models=options.master_key_may_call_models,
+        on_store_outage=options.on_store_outage,
+        remember_seconds=options.remember_seconds,
+        # Through text: the binary fraction of 0.1 is not what was meant.
+        budget_nanos=None if budget is None else int(Decimal(str(budget)) * NANOS),
+        budget_period="" if options.budget_duration is None else period_of(options.budget_duration),
+    )

@@ -1,0 +1,287 @@
+"""The store: finds the server that holds a name, runs scripts there in one round trip, and bounds every call.
+
+One server, the primary that Sentinels name, or the nodes of a cluster. Called by admission; `node.py` keeps the
+connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import hiredis
+from redis.crc import key_slot
+
+from neev_provider.errors import ServerError
+from neev_provider.store.address import Endpoint, parse_address
+from neev_provider.store.connection import Connection
+from neev_provider.store.node import Node, Timing, UnknownOutcomeError, unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from neev_provider.store.address import Address
+    from neev_provider.store.connection import Word
+
+__all__ = ["Script", "Store"]
+
+_LOG: Final = logging.getLogger("neev_provider.store")
+
+# What a server answers while it cannot serve: it starts, is being replaced, has no room, or is in a long script.
+_AWAY: Final = frozenset(
+    {"LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "BUSY", "OOM", "MISCONF", "NOREPLICAS"}
+)
+_REFUSED: Final = frozenset({"NOAUTH", "NOPERM", "WRONGPASS"})
+_ELSEWHERE: Final = frozenset({"MOVED", "ASK", "TRYAGAIN"})
+_SHORT_WAIT: Final = 0.01  # seconds, while a cluster moves a slot
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script.
+
+    Attributes:
+        source: its text.
+        sha: by which the server knows it.
+    """
+
+    source: str
+    sha: str
+
+    @classmethod
+    def of(cls, source: str) -> Self:
+        """Return the script of a text."""
+        return cls(source, hashlib.sha1(source.encode()).hexdigest())  # noqa: S324 - Redis names scripts so
+
+
+class Store:
+    """A store; `async with` closes it.
+
+    Args:
+        address: where it is.
+        timing: bounds of its calls.
+    """
+
+    def __init__(self, address: Address, timing: Timing | None = None) -> None:
+        self.address: Final = address
+        self.timing: Final = timing or Timing()
+        self._nodes: Final[dict[Endpoint, Node]] = {}
+        self._slots: list[Endpoint] = []  # of a cluster: by slot
+        self._only = None if address.kind == "cluster" else self._make_only()
+
+    @classmethod
+    def from_url(cls, url: str, *, timing: Timing | None = None, source: str = "store") -> Self:
+        """Return the store of a URL; connects at the first call.
+
+        Raises:
+            ConfigError: the URL cannot be read.
+        """
+        return cls(parse_address(url, source=source), timing)
+
+    def __repr__(self) -> str:
+        return f"Store({self.address.kind} {self.address})"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls may get through; False while the circuit of a single server is broken."""
+        return self._only is None or not self._only.is_open
+
+    async def call(self, name: str, *words: Word) -> Any:
+        """Send one command to the server that holds `name`.
+
+        Raises:
+            ServerError: `store_unavailable`: away, or slower than the bound; whether it was carried out is not
+                known. `internal_error`: refused.
+        """
+        only = self._only
+        try:
+            if only is not None:
+                return await only.call(*words)
+            return await self._call_cluster(key_slot(name.encode()), words)
+        except hiredis.ReplyError as error:
+            raise self._refusal(error) from None
+
+    async def run(self, script: Script, names: Sequence[str], args: Sequence[Word]) -> Any:
+        """Run a script where its names are; one round trip, or two if the server does not know it yet.
+
+        Args:
+            script: what to run.
+            names: the Redis names it touches; all in one slot.
+            args: its arguments.
+
+        Raises:
+            ServerError: as `call`.
+        """
+        only = self._only
+        try:
+            if only is not None:
+                return await only.call("EVALSHA", script.sha, len(names), *names, *args)
+            slot = key_slot(names[0].encode())
+            return await self._call_cluster(slot, ("EVALSHA", script.sha, len(names), *names, *args))
+        except hiredis.ReplyError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise self._refusal(error) from None
+        return await self.call(names[0], "EVAL", script.source, len(names), *names, *args)
+
+    async def each_node(self, *words: Word) -> dict[str, Any]:
+        """Send one command to every primary; return the replies by server.
+
+        Raises:
+            ServerError: as `call`.
+        """
+        try:
+            if self._only is not None:
+                return {self._only.name: await self._only.call(*words)}
+            if not self._slots:
+                await self._read_slots()
+            nodes = [self._node(endpoint) for endpoint in dict.fromkeys(self._slots)]
+            return {node.name: await node.call(*words) for node in nodes}
+        except hiredis.ReplyError as error:
+            raise self._refusal(error) from None
+
+    async def close(self) -> None:
+        """End all connections."""
+        if self._only is not None:
+            await self._only.close()
+        for node in self._nodes.values():
+            await node.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _refusal(self, error: hiredis.ReplyError) -> ServerError:
+        """Return what a caller is told of a refusal; the server's own words go to the log."""
+        word = str(error).partition(" ")[0]
+        if word in _AWAY or word in _REFUSED:
+            if self._only is not None and word in {"READONLY", *_REFUSED}:
+                self._only.drop()  # after a failover the primary is another
+            _LOG.warning("the store cannot serve: %s", error)
+            return unavailable(self.timing.probe)
+        _LOG.error("the store refuses a command: %s", error)
+        return ServerError("internal_error", "The gateway's store refused a command.")
+
+    # One server
+
+    def _make_only(self) -> Node:
+        return Node(str(self.address), self.timing, self._connect_only)
+
+    async def _connect_only(self) -> Connection:
+        if self.address.kind == "single":
+            return await self._connect(self.address.endpoints[0])
+        return await self._connect(await self._primary())
+
+    async def _connect(self, endpoint: Endpoint) -> Connection:
+        address = self.address
+        return await Connection.open(
+            endpoint,
+            seconds=self.timing.call,
+            tls=address.tls,
+            username=address.username,
+            password=address.password,
+            db=address.db,
+        )
+
+    async def _primary(self) -> Endpoint:
+        """Ask the Sentinels in turn.
+
+        Raises:
+            ConnectionError: none knows.
+        """
+        address = self.address
+        for endpoint in address.endpoints:
+            sentinel = None
+            try:
+                sentinel = await Connection.open(
+                    endpoint,
+                    seconds=self.timing.call,
+                    tls=address.tls,
+                    username=address.sentinel_username,
+                    password=address.sentinel_password,
+                )
+                found = await sentinel.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.service)
+            except (OSError, hiredis.ReplyError) as error:
+                _LOG.warning("the Sentinel %s cannot be asked: %s", endpoint, error)
+                continue
+            finally:
+                if sentinel is not None:
+                    sentinel.close()
+            if found:
+                host, port = found
+                return Endpoint(host.decode(), int(port))
+        raise ConnectionError(f"no Sentinel knows '{address.service}'")
+
+    # A cluster
+
+    def _node(self, endpoint: Endpoint) -> Node:
+        node = self._nodes.get(endpoint)
+        if node is None:
+            node = Node(str(endpoint), self.timing, lambda: self._connect(endpoint))
+            self._nodes[endpoint] = node
+        return node
+
+    async def _call_cluster(self, slot: int, words: Sequence[Word]) -> Any:
+        """Ask the node of a slot, and follow where the cluster points.
+
+        Raises:
+            hiredis.ReplyError: refused.
+            ServerError: away.
+        """
+        try:
+            async with asyncio.timeout(self.timing.call):
+                return await self._follow(slot, words)
+        except TimeoutError:
+            raise unavailable(self.timing.probe, UnknownOutcomeError) from None
+
+    async def _follow(self, slot: int, words: Sequence[Word]) -> Any:
+        if not self._slots:
+            await self._read_slots()
+        node, asking = self._node(self._slots[slot]), False
+        while True:
+            try:
+                if asking:
+                    await node.call("ASKING")
+                return await node.call(*words)
+            except ServerError:
+                # A replica may have taken its place: look before the next call.
+                self._slots = []
+                raise
+            except hiredis.ReplyError as error:
+                word, *rest = str(error).split()
+                if word not in _ELSEWHERE:
+                    raise
+                asking = word == "ASK"
+                if word == "TRYAGAIN":
+                    await asyncio.sleep(_SHORT_WAIT)
+                    continue
+                host, _, port = rest[1].rpartition(":")
+                node = self._node(Endpoint(host, int(port)))
+                if word == "MOVED":
+                    await self._read_slots()
+
+    async def _read_slots(self) -> None:
+        """Learn which node has which slot.
+
+        Raises:
+            ServerError: no node answers.
+        """
+        for endpoint in dict.fromkeys([*self._nodes, *self.address.endpoints]):
+            try:
+                found = await self._node(endpoint).call("CLUSTER", "SLOTS")
+            except (ServerError, hiredis.ReplyError):
+                continue
+            slots = [endpoint] * 16384
+            for first, last, primary, *_ in found:
+                host = primary[0].decode() or endpoint.host
+                slots[first : last + 1] = [Endpoint(host, primary[1])] * (last - first + 1)
+            self._slots = slots
+            return
+        raise unavailable(self.timing.probe)

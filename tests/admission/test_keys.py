@@ -1,0 +1,283 @@
+"""Keys and teams: what can be set, who is let in, and what is left of it in the audit."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from neev_provider.admission import Demand, Principal, Spent
+from neev_provider.admission.declared import apply_plan, make_plan, read_declaration
+from neev_provider.admission.rules import AdmissionSettings, period_of
+from neev_provider.admission.static import StaticKeys
+from neev_provider.admission.virtual import VirtualKeys
+from neev_provider.errors import ConfigError, RequestError
+from tests.admission.conftest import NOON
+
+ONE = Demand("m", 10, 10, output_cap=100, prompt_nanos=100, completion_nanos=300)
+EVERYTHING = {
+    "alias": "chat bot",
+    "models": ["m", "n"],
+    "rpm_limit": 5,
+    "tpm_limit": 1000,
+    "max_parallel_requests": 2,
+    "max_budget": "12.345678901",
+    "budget_duration": "30d",
+    "expires": "2026-12-01T00:00:00+00:00",
+    "blocked": False,
+    "metadata": {"owner": "ü", "n": 1},
+}
+
+
+async def refused(call):
+    with pytest.raises(RequestError) as error:
+        await call
+    return error.value
+
+
+class TestAToken:
+    async def test_is_shown_once_and_kept_as_a_hash(self, keys, valkey):
+        made = await keys.create_key({"alias": "a"}, by="test")
+        await keys.rotate_key(made.key.id, grace_seconds=60, by="test")
+        secret = made.token.rpartition(".")[2].encode()
+        client = valkey.client()
+        for name in client.scan_iter():
+            assert secret not in client.dump(name)
+        assert made.token not in repr(made)
+
+    async def test_of_a_team_begins_with_the_teams_id(self, keys):
+        await keys.create_team(team_id="red-team", by="test")
+        made = await keys.create_key(team="red-team", by="test")
+        assert made.token.startswith("sk-neev-red-team_")
+
+    @pytest.mark.parametrize("change", ["secret", "id", "form", "other key"])
+    async def test_that_is_wrong_in_any_way_gets_one_and_the_same_answer(self, keys, access, change):
+        made, other = [await keys.create_key(by="test") for _ in range(2)]
+        head, _, secret = made.token.rpartition(".")
+        token = {
+            "secret": f"{head}.{'A' * 43}",
+            "id": f"sk-neev-k{'a' * 13}.{secret}",
+            "form": made.token[:-1],
+            "other key": f"sk-neev-{other.key.id}.{secret}",
+        }[change]
+        for call in (access.authenticate(token), access.admit(token, ONE)):
+            error = await refused(call)
+            assert (error.status, error.code, error.message) == (
+                401,
+                "invalid_api_key",
+                "The API key is not known here.",
+            )
+
+    async def test_without_the_form_of_one_asks_no_store(self, access, valkey):
+        before = valkey.client().info("stats")["total_commands_processed"]
+        for token in ("sk-neev-x.y", "sk-neev-{x}." + "a" * 43, "", "é" * 50, "sk-neev-" + "a" * 90_000):
+            with pytest.raises(RequestError):
+                access.check_form(token)
+            await refused(access.admit(token, ONE))
+        assert (await refused(access.admit(None, ONE))).message.startswith("No API key given.")
+        assert valkey.client().info("stats")["total_commands_processed"] - before == 1
+
+
+class TestTheRecord:
+    async def test_keeps_what_was_set(self, keys):
+        key = (await keys.create_key(EVERYTHING, by="test")).key
+        assert (key.alias, key.models, key.rpm_limit, key.tpm_limit) == ("chat bot", ("m", "n"), 5, 1000)
+        assert (key.max_parallel_requests, key.max_budget_nanos, key.budget_duration) == (
+            2,
+            12_345_678_901,
+            "30d",
+        )
+        assert key.expires == datetime(2026, 12, 1, tzinfo=UTC)
+        assert key.metadata == {"owner": "ü", "n": 1}
+        assert key.created_at == datetime.fromtimestamp(NOON / 1000, UTC)
+
+    async def test_forgets_what_is_unset(self, keys, access):
+        key = (await keys.create_key(EVERYTHING, by="test")).key
+        key = await keys.update_key(key.id, dict.fromkeys(EVERYTHING), by="test")
+        assert key.attributes() == {}
+
+    @pytest.mark.parametrize(
+        ("name", "values"),
+        {
+            "alias": ["", 1, "a" * 201, "a\nb"],
+            "models": ["m", [""], [1], ["a"] * 501],
+            "rpm_limit": [0, -1, 1.5, "5", True, 10**13],
+            "tpm_limit": [0],
+            "max_parallel_requests": [0],
+            "max_budget": [-1, "x", 9_000_001, "0.0000000001", True, float("nan"), float("inf"), [], "1e400"],
+            "budget_duration": ["30", "1y", "0d", "-1d", 30, "4000d", "121mo", "1.5h"],
+            "expires": ["soon", 5, "1mo"],
+            "blocked": [1, "yes"],
+            "metadata": [[], "x", {"a": "b" * 20_000}, {"x": float("nan")}],
+            "nonsense": [1],
+        }.items(),
+    )
+    async def test_takes_no_wrong_value(self, keys, name, values):
+        for value in values:
+            error = await refused(keys.create_key({name: value}, by="test"))
+            assert (error.status, error.param) == (400, name), value
+
+    async def test_of_no_such_key_or_team(self, keys):
+        assert (await refused(keys.key("nobody"))).message == "There is no key 'nobody'."
+        await refused(keys.update_key("nobody", {"rpm_limit": 1}, by="test"))
+        await refused(keys.revoke_key("nobody", by="test"))
+        await refused(keys.rotate_key("nobody", by="test"))
+        await refused(keys.create_key(team="nobody", by="test"))
+        await refused(keys.team("nobody"))
+        assert await keys.list_keys() == []
+
+    async def test_an_alias_names_one_key(self, keys):
+        first = (await keys.create_key({"alias": "bot"}, by="test")).key
+        assert "taken" in (await refused(keys.create_key({"alias": "bot"}, by="test"))).message
+        assert (await keys.key_of_alias("bot")).id == first.id
+        await keys.update_key(first.id, {"alias": "other"}, by="test")
+        second = (await keys.create_key({"alias": "bot"}, by="test")).key
+        await keys.revoke_key(second.id, by="test")
+        assert (await keys.create_key({"alias": "bot"}, by="test")).key.alias == "bot"
+
+    async def test_a_team_with_keys_is_not_deleted_by_accident(self, keys, access):
+        await keys.create_team(team_id="t", by="test")
+        token = (await keys.create_key(team="t", by="test")).token
+        assert "has keys" in (await refused(keys.delete_team("t", by="test"))).message
+        await keys.delete_team("t", with_keys=True, by="test")
+        await refused(access.admit(token, ONE))
+        assert await keys.list_teams() == await keys.list_keys() == []
+
+    async def test_300_keys_are_listed(self, keys):
+        await asyncio.gather(*(keys.create_key(by="test") for _ in range(300)))
+        assert len({key.id for key in await keys.list_keys()}) == 300
+
+
+class TestWhoIsLetIn:
+    async def test_changes_count_with_the_next_request(self, keys, access):
+        made = await keys.create_key(by="test")
+        await access.admit(made.token, ONE)
+        await keys.block_key(made.key.id, by="test")
+        assert (await refused(access.admit(made.token, ONE))).code == "key_blocked"
+        await keys.unblock_key(made.key.id, by="test")
+        await keys.update_key(made.key.id, {"models": ["other"]}, by="test")
+        assert (await refused(access.admit(made.token, ONE))).code == "model_not_allowed"
+        await keys.update_key(made.key.id, {"models": None}, by="test")
+        await access.admit(made.token, ONE)
+        await keys.revoke_key(made.key.id, by="test")
+        assert (await refused(access.admit(made.token, ONE))).code == "invalid_api_key"
+
+    async def test_an_expired_key_is_not(self, keys, access, clock):
+        made = await keys.create_key({"expires": "10s"}, by="test")
+        clock.moved += 9_999
+        await access.admit(made.token, ONE)
+        clock.moved += 1
+        assert (await refused(access.admit(made.token, ONE))).code == "expired_api_key"
+
+    async def test_both_secrets_are_good_until_the_grace_is_over(self, keys, access, clock):
+        made = await keys.create_key(by="test")
+        new = await keys.rotate_key(made.key.id, grace_seconds=60, by="test")
+        await access.admit(made.token, ONE)
+        clock.moved += 60_000
+        await refused(access.admit(made.token, ONE))
+        await access.admit(new.token, ONE)
+
+    async def test_models_of_key_and_team_must_both_allow(self, keys, access):
+        await keys.create_team({"models": ["m", "n"]}, team_id="t", by="test")
+        token = (await keys.create_key({"models": ["n", "o"]}, team="t", by="test")).token
+        principal = await access.authenticate(token)
+        assert principal == Principal(principal.key_id, frozenset({"n"}), None, "t")
+        assert "team may not call 'o'" in (await refused(access.admit(token, Demand("o")))).message
+        assert "key may not call 'm'" in (await refused(access.admit(token, ONE))).message
+
+    async def test_the_master_key_calls_models_only_if_the_operator_says_so(self, store, clock):
+        for may, expected in ((False, 403), (True, None)):
+            settings = AdmissionSettings(clock=clock, master_may_call_models=may)
+            access = VirtualKeys(store, settings, master_key="sk-master")
+            assert await access.authenticate("sk-master") == Principal("master")
+            if expected:
+                assert (await refused(access.admit("sk-master", ONE))).status == expected
+            else:
+                (await access.admit("sk-master", ONE)).settle(Spent())
+
+    async def test_keys_of_the_configuration_are_too(self, store):
+        access = VirtualKeys(store, configured=StaticKeys({"sk-static": Principal("s")}))
+        access.check_form("sk-static")
+        assert (await access.admit("sk-static", ONE)).principal.key_id == "s"
+        await refused(access.admit("sk-other", ONE))
+
+
+async def test_every_change_is_in_the_audit_and_no_secret(keys):
+    made = await keys.create_key({"alias": "a"}, by="anna")
+    await keys.update_key(made.key.id, {"rpm_limit": 5}, by="bert")
+    await keys.update_key(made.key.id, {"rpm_limit": 5}, by="nobody: it is so already")
+    await keys.block_key(made.key.id, by="bert")
+    new = await keys.rotate_key(made.key.id, by="carl")
+    await keys.revoke_key(made.key.id, by="dora")
+    entries = await keys.audit()
+    assert sorted((entry.by, entry.action) for entry in entries) == [
+        ("anna", "create"),
+        ("bert", "block"),
+        ("bert", "update"),
+        ("carl", "rotate"),
+        ("dora", "revoke"),
+    ]
+    assert {entry.id for entry in entries} == {made.key.id}
+    assert not any(token in repr(entries) for token in (made.token, new.token))
+
+
+class TestADeclaration:
+    FILE = {
+        "teams": [{"id": "red", "max_budget": 100, "budget_duration": "1mo"}],
+        "keys": [
+            {"alias": "bot", "team": "red", "rpm_limit": 60},
+            {"alias": "ci", "models": ["m"], "expires": "90d"},
+        ],
+    }
+
+    async def test_is_done_once(self, keys):
+        declared = read_declaration(self.FILE, "keys.yaml")
+        plan = await make_plan(keys, declared)
+        assert [(step.action, step.kind, step.name) for step in plan] == [
+            ("create", "team", "red"),
+            ("create", "key", "bot"),
+            ("create", "key", "ci"),
+        ]
+        made = await apply_plan(keys, plan, by="test")
+        assert [new.key.alias for new in made] == ["bot", "ci"]
+        assert await make_plan(keys, declared, prune=True) == []
+
+    async def test_changes_what_differs_and_prunes_if_told_to(self, keys):
+        await apply_plan(keys, await make_plan(keys, read_declaration(self.FILE, "f")), by="test")
+        wanted = {"teams": self.FILE["teams"], "keys": [{"alias": "bot", "team": "red", "tpm_limit": 9}]}
+        declared = read_declaration(wanted, "f")
+        (update,) = await make_plan(keys, declared)
+        assert update.attributes == {"rpm_limit": None, "tpm_limit": 9}
+        plan = await make_plan(keys, declared, prune=True)
+        assert [(step.action, step.name) for step in plan] == [("update", "bot"), ("revoke", "ci")]
+        await apply_plan(keys, plan, by="test")
+        assert [key.alias for key in await keys.list_keys()] == ["bot"]
+
+    @pytest.mark.parametrize(
+        ("document", "place"),
+        [
+            ({"keys": [{"rpm_limit": 1}]}, "keys[0]: has no alias"),
+            ({"keys": [{"alias": "a"}, {"alias": "a"}]}, "keys[1]: 'a' stands twice"),
+            ({"teams": [{"id": "t", "rpm_limit": 0}]}, "teams[0].rpm_limit: 'rpm_limit' must be"),
+            ({"keyz": []}, "keyz"),
+            ([], "Expected `object`"),
+        ],
+    )
+    def test_that_is_wrong_says_where(self, document, place):
+        with pytest.raises(ConfigError) as error:
+            read_declaration(document, "keys.yaml")
+        assert str(error.value).startswith("keys.yaml: ")
+        assert place in str(error.value)
+
+
+def test_durations_are_litellms_words():
+    words = {
+        "30s": "30000",
+        "15m": "900000",
+        "24h": "86400000",
+        "30d": "2592000000",
+        "2w": "1209600000",
+        "1mo": "1mo",
+    }
+    assert {word: period_of(word) for word in words} == words
