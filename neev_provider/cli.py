@@ -71,8 +71,9 @@ def serve(
         str | None,
         typer.Option(
             envvar=STORE_VARIABLE,
-            help="`embedded` (a Valkey of its own, kept in --state) or a Redis URL.",
-            show_default="none",
+            help="Where keys, limits and budgets are kept: `embedded` (a Valkey in --state), a Redis URL, "
+            "or `none`.",
+            show_default="embedded",
         ),
     ] = None,
     upstream: Annotated[

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 from neev_provider.upstream_faults import TRANSPORT_FAULTS, bad_response, in_body, timed_out
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from multidict import CIMultiDict
@@ -71,22 +72,44 @@ class BodyReader:
         """
         if self._ended:
             return self._end()
-        if self._timer is None and not self._response.is_complete:
-            self._set_timer(self._loop.time())
-        self._waiting_since = self._loop.time()
+        self._begin_to_wait()
         try:
             data = await self._response.read()
-        except BaseException as fault:
-            self.close()
-            if not isinstance(fault, TRANSPORT_FAULTS):
-                raise
-            if self._failure is None:
-                self._failure = in_body(fault)
-            raise self._failure from None
+        except BaseException as fault:  # noqa: BLE001 - not kept
+            raise self._failed(fault) from None
         self._waiting_since = None
         if not data:
             self.close()
         return data
+
+    async def pump(self, sink: Callable[[bytes], bool]) -> bool:
+        """Hand what arrives to `sink` at once until it wants no more.
+
+        Args:
+            sink: takes some bytes; returns whether it wants more. What it raises is raised here.
+
+        Returns:
+            Whether this was the end of the body.
+
+        Raises:
+            UpstreamError: as `read`.
+        """
+        if self._ended:
+            return not self._end()
+        self._begin_to_wait()
+
+        def pass_on(data: bytes) -> bool:
+            self._waiting_since = self._loop.time()
+            return sink(data)
+
+        try:
+            at_end = await self._response.pump(pass_on)
+        except BaseException as fault:  # noqa: BLE001 - not kept
+            raise self._failed(fault) from None
+        self._waiting_since = None
+        if at_end:
+            self.close()
+        return at_end
 
     async def read_all(self, limit: int) -> bytes:
         """Return the whole body and end it.
@@ -135,6 +158,21 @@ class BodyReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _begin_to_wait(self) -> None:
+        now = self._loop.time()
+        if self._timer is None and not self._response.is_complete:
+            self._set_timer(now)
+        self._waiting_since = now
+
+    def _failed(self, fault: BaseException) -> BaseException:
+        """Close the body, and return what is to be raised for a fault."""
+        self.close()
+        if not isinstance(fault, TRANSPORT_FAULTS):
+            return fault
+        if self._failure is None:
+            self._failure = in_body(fault)
+        return self._failure
 
     def _end(self) -> bytes:
         if self._failure is not None:

@@ -5,6 +5,7 @@ Called by `worker.py`.
 
 from __future__ import annotations
 
+import logging
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,9 @@ from neev_provider.admission import Principal
 from neev_provider.admission.rules import NANOS, AdmissionSettings, period_of
 from neev_provider.admission.static import StaticKeys
 from neev_provider.admission.virtual import MASTER, VirtualKeys
+from neev_provider.errors import ServerError
 from neev_provider.gateway.environment import MASTER_KEY_VARIABLE
-from neev_provider.store import Store
+from neev_provider.store import Store, check_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,12 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = ["admission_settings", "open_access"]
 
+_log = logging.getLogger(__name__)
+
 
 async def open_access(config: ProxyConfig, environ: Mapping[str, str], stack: AsyncExitStack) -> Access:
     """Return who may call; what was begun for it ends with `stack`.
 
     Raises:
-        ConfigError: the store's URL cannot be read.
+        ConfigError: the store's URL cannot be read; it is too old, or evicts what it should keep.
     """
     keys = {token: Principal(alias, alias=alias) for token, alias in config.keys.items()}
     master_key = environ[MASTER_KEY_VARIABLE]
@@ -39,6 +43,11 @@ async def open_access(config: ProxyConfig, environ: Mapping[str, str], stack: As
     if url is None:
         return StaticKeys({**keys, master_key: MASTER})
     store = await stack.enter_async_context(Store.from_url(url, source=settings.STORE_VARIABLE))
+    try:
+        await check_store(store)
+    except ServerError as error:
+        # It may be away for now; requests are refused, or known keys let in, until it is back.
+        _log.warning("the store was not looked at: %s", error.message)
     virtual = VirtualKeys(
         store,
         admission_settings(config.neev.admission),

@@ -32,13 +32,14 @@ class Bill:
         attempted: the deployment that is being called, or has answered.
     """
 
-    __slots__ = ("_exchange", "_grant", "_prompt_tokens", "_spent", "attempted")
+    __slots__ = ("_exchange", "_grant", "_is_settled", "_prompt_tokens", "_spent", "attempted")
 
     def __init__(self, exchange: Exchange, grant: Grant, prompt_tokens: int) -> None:
         self._exchange: Final = exchange
         self._grant: Final = grant
         self._prompt_tokens: Final = prompt_tokens
         self._spent: Spent | None = None
+        self._is_settled = False
         self.attempted: RoutedDeployment | None = None
 
     def note_tokens(self, deployment: RoutedDeployment, usage: Usage) -> int | None:
@@ -66,13 +67,20 @@ class Bill:
         self._spent = Spent(cost_nanos=cost, model=deployment.model.id, characters=characters)
         self._exchange.notes |= {"upstream_model": deployment.model.id, "cost_nanos": cost}
 
+    def settle(self) -> None:
+        """Charge what was noted, once; leaving the bill does so at the latest."""
+        if self._is_settled:
+            return
+        self._is_settled = True
+        if self._spent is None and self.attempted is not None:
+            # Abandoned while upstream was at work: it has read the prompt, and will charge for it.
+            self.note_tokens(self.attempted, Usage(self._prompt_tokens, 0, estimated=True))
+        self._grant.settle(self._spent or Spent())
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._spent is None and self.attempted is not None:
-            # Abandoned while upstream was at work: it has read the prompt, and will charge for it.
-            self.note_tokens(self.attempted, Usage(self._prompt_tokens, 0, estimated=True))
-        self._grant.settle(self._spent or Spent())
+        self.settle()

@@ -54,9 +54,10 @@ async def chat(exchange: Exchange, services: Services) -> None:
     exchange.notes["via"] = "fast"
     answer = _stream if call.request.stream else _whole
     try:
-        async with exchange.while_client_stays():
-            with call.bill, ExitStack() as held:
-                await answer(exchange, services, call, held)
+        with call.bill:
+            async with exchange.while_client_stays():
+                with ExitStack() as held:
+                    await answer(exchange, services, call, held)
     except HandedOverError as error:
         assert services.litellm is not None  # noqa: S101 - for the type checker: only then is anything handed over
         await services.litellm.forward(exchange, body=call.body, model=error.model_name)
@@ -103,6 +104,7 @@ async def _whole(exchange: Exchange, services: Services, call: Call[ChatRequest]
     headers = {b"x-neev-path": b"fast", b"x-neev-model": deployment.model.id.encode(), **call.grant.headers}
     if cost is not None:
         headers[b"x-neev-cost-usd"] = b"%d.%09d" % divmod(cost, 10**9)
+    call.bill.settle()  # before the client can ask again: a limit of one call at a time is free by then
     await exchange.reply(200, body, headers)
 
 
@@ -142,6 +144,7 @@ async def _stream(exchange: Exchange, services: Services, call: Call[ChatRequest
         finally:
             # Also when the client has left: what was produced is charged.
             call.bill.note_tokens(deployment, meter.usage())
+        call.bill.settle()
         await exchange.end()
         if meter.done:
             await stream.finish()

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Mapping[str, Any]]]
     Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
-__all__ = ["ClientGoneError", "Exchange", "Limits"]
+__all__ = ["WRITE_NOW", "ClientGoneError", "Exchange", "Limits"]
+
+WRITE_NOW: Final = "neev.write_now"
+"""The server's extension of ASGI for a body's parts that cannot wait; see `http_cycle.py`."""
+
 
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _JSON: Final = (b"content-type", b"application/json")
@@ -212,6 +216,19 @@ class Exchange:
                 ],
             }
         )
+
+    @property
+    def write_now(self) -> Callable[[bytes], bool] | None:
+        """The server's own way to take a part of the body without waiting; None if it has none.
+
+        It returns whether the client keeps up: if not, wait with `until_writable`.
+        """
+        found: Callable[[bytes], bool] | None = (self.scope.get("extensions") or {}).get(WRITE_NOW)
+        return found
+
+    async def until_writable(self) -> None:
+        """Wait until the client has taken what it was sent."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": True})
 
     async def write(self, data: bytes) -> None:
         """Send a part of the body."""

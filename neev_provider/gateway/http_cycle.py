@@ -14,6 +14,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from neev_provider.errors import NeevError, ServerError
+from neev_provider.gateway.exchange import WRITE_NOW
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -103,6 +104,7 @@ class Cycle:
 
     async def run(self, app: App) -> None:
         """Call the application; whatever it does, the connection is left in order."""
+        self._scope["extensions"] = {WRITE_NOW: self.write_now}
         try:
             await app(self._scope, self.receive, self.send)
             if not self.answered and not self.gone:
@@ -123,6 +125,7 @@ class Cycle:
                 ServerError("internal_error", "Something went wrong here. Please tell the operator.")
             )
         finally:
+            del self._scope["extensions"]  # a circle that only the garbage collector would open
             self._connection.state.running.discard(self)
 
     def _give_up(self, error: NeevError) -> None:
@@ -213,6 +216,20 @@ class Cycle:
             self._begin(message["status"], message.get("headers", ()))
         else:
             raise RuntimeError(f"{kind} is not possible at this point of an answer.")
+
+    def write_now(self, body: bytes) -> bool:
+        """Send a part of the body without waiting; return whether the client keeps up.
+
+        An extension of ASGI, `neev.write_now`: a stream's chunk is passed on in the call that brought it.
+        """
+        connection = self._connection
+        if self.gone:
+            return True
+        if self._chunked and not self._head:
+            connection.write(b"%x\r\n%b\r\n" % (len(body), body))
+        else:
+            self._send_body(body, more=True)
+        return connection.writable is None
 
     def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         connection = self._connection

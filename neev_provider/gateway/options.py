@@ -16,10 +16,11 @@ from neev_provider.errors import ConfigError
 if TYPE_CHECKING:
     from neev_provider.config_schema import NeevSettings
 
-__all__ = ["EMBEDDED", "EMULATOR", "Flags", "ServeOptions", "WorkerOptions", "resolve"]
+__all__ = ["EMBEDDED", "EMULATOR", "NO_STORE", "Flags", "ServeOptions", "WorkerOptions", "resolve"]
 
 EMULATOR: Final = "emulator"
 EMBEDDED: Final = "embedded"
+NO_STORE: Final = "none"
 STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://")
 
 
@@ -51,7 +52,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         port: its port.
         metrics_port: port of the metrics on the same address; 0 = none.
         workers: gateway processes that share the port.
-        store: "embedded", a Redis URL, or None for none.
+        store: "embedded", a Redis URL, or "none".
         upstream: "emulator", a base URL, or None: the emulator unless a NeevAI key is set.
         engine: the emulator's engine.
         state: directory for the generated key, the embedded store, logs and run files.
@@ -70,7 +71,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 4000
     metrics_port: int = 9090
     workers: int = 1
-    store: str | None = None
+    store: str = EMBEDDED
     upstream: str | None = None
     engine: str = "local"
     state: Path = Path(".neev")
@@ -166,12 +167,12 @@ def _first(*values: Any) -> Any:
 
 
 def _store(given: str | None, source: str) -> str | None:
-    if given is None or given == EMBEDDED or given.startswith(STORE_SCHEMES):
+    if given is None or given in {EMBEDDED, NO_STORE} or given.startswith(STORE_SCHEMES):
         return given
     # Not shown: a URL with a typing error may hold a password.
     raise ConfigError(
         source,
         "" if source == "--store" else "neev.store",
-        "is neither 'embedded' nor a Redis URL",
+        "is neither 'embedded' nor 'none' nor a Redis URL",
         f"It begins with one of {', '.join(STORE_SCHEMES)}.",
     )

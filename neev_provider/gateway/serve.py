@@ -22,7 +22,7 @@ from neev_provider.config import load_config
 from neev_provider.errors import ConfigError
 from neev_provider.gateway import parts
 from neev_provider.gateway.environment import MASTER_KEY_VARIABLE, Environment, prepare
-from neev_provider.gateway.options import EMBEDDED, resolve
+from neev_provider.gateway.options import EMBEDDED, NO_STORE, resolve
 from neev_provider.gateway.process_metrics import serve_metrics
 from neev_provider.gateway.supervisor import Supervisor
 
@@ -122,13 +122,15 @@ class _Root:
         )
 
     async def _store(self, environ: dict[str, str]) -> None:
-        if self.options.store is None:
-            return
         url = self.options.store
+        if url == NO_STORE:
+            environ.pop(settings.STORE_VARIABLE, None)
+            return
         if url == EMBEDDED:
             spec, url = parts.store(self.options, environ)
             await self.supervisor.start(spec)
             self._done("store", f"embedded Valkey, kept in {self.options.state / 'store'}")
+            _write(self.options.state / "run" / "store", url + "\n")  # for the other commands
         else:
             self._done("store", url.partition("://")[0])
         environ[settings.STORE_VARIABLE] = url

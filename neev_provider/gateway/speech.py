@@ -36,8 +36,8 @@ async def speech(exchange: Exchange, services: Services) -> None:
         return
     exchange.notes |= {"characters": call.request.billable_characters, "via": "fast"}
     try:
-        async with exchange.while_client_stays():
-            with call.bill:
+        with call.bill:
+            async with exchange.while_client_stays():
                 await _answer(exchange, services, call)
     except HandedOverError as error:
         assert services.litellm is not None  # noqa: S101 - for the type checker: only then is anything handed over
@@ -83,4 +83,5 @@ async def _answer(exchange: Exchange, services: Services, call: Call[SpeechReque
             await exchange.begin(200, headers)
             async for data in audio:
                 await exchange.write(data)
+            call.bill.settle()
             await exchange.end()

@@ -22,6 +22,7 @@ FILE = NeevSettings(
 def test_defaults_count_where_nobody_says_anything():
     options = resolve(Flags(config=CONFIG), NeevSettings(), terminal=True)
     assert (options.host, options.port, options.metrics_port, options.workers) == ("127.0.0.1", 4000, 9090, 1)
+    assert options.store == "embedded"
     assert (options.litellm, options.grace, options.log_level, options.log_format) == (
         True,
         30,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -26,6 +27,10 @@ def free_port() -> int:
             except OSError:
                 continue
         return port
+
+
+class PortTakenError(Exception):
+    """Somebody else took the port after it was found free."""
 
 
 @dataclass
@@ -56,17 +61,17 @@ class Server:
                 command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
             )
         deadline = time.monotonic() + 20
-        while True:
+        while self.process.poll() is None:
             try:
-                self.client().ping()
-                assert self.process.poll() is None, "another server has the port"
-            except redis.AuthenticationError:
-                return self
+                answering = self.client().info("server")["process_id"]
             except redis.ConnectionError:
                 assert time.monotonic() < deadline, (self.folder / "log").read_text()
                 time.sleep(0.01)
-            else:
+                continue
+            if answering == self.process.pid:
                 return self
+            self.stop()
+        raise PortTakenError(self.port)
 
     def client(self) -> redis.Redis:
         if not self.clients:
@@ -92,7 +97,9 @@ class Server:
 def server(folder: Path, *options: str, password: str | None = None) -> Server:
     folder.mkdir(parents=True, exist_ok=True)
     secured = ("--requirepass", password) if password else ()
-    return Server(folder, free_port(), (*options, *secured), password).start()
+    while True:
+        with contextlib.suppress(PortTakenError):
+            return Server(folder, free_port(), (*options, *secured), password).start()
 
 
 def cluster(folder: Path) -> list[Server]:
