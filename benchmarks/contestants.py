@@ -2,7 +2,8 @@
 
 In `command`, `environ` and the texts of `files`, these words stand for what the rig decides per run:
 `{python}`, `{bin}` (its directory), `{dir}` (a fresh directory), `{port}` (where to listen), `{metrics_port}`
-(another free one), `{upstream}` (base URL without `/v1`), `{key}` (a fresh master key).
+(another free one), `{upstream}` (base URL without `/v1`), `{key}` (a fresh master key), `{store}` (URL of a Valkey on
+the rig's core), `{virtual_key}` (a key in it, of a team, with every limit and a budget).
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ class Contestant:
     headers: Mapping[str, str] = field(default_factory=lambda: {"authorization": "Bearer {key}"})
     packages: tuple[str, ...] = ()
     ready_seconds: float = 120.0
+
+    @property
+    def needs_store(self) -> bool:
+        """Whether it uses the rig's store."""
+        return any("{store}" in word for word in self.command)
 
 
 def filled(text: str, words: Mapping[str, str]) -> str:
@@ -99,15 +105,27 @@ _LITELLM_COMMAND: Final = (
     *("--num_workers", "1"),
 )
 
+_GATEWAY_COMMAND: Final = (
+    *("{python}", "-m", "neev_provider", "serve", "--config", "{dir}/proxy_config.yaml"),
+    *("--host", "127.0.0.1", "--port", "{port}", "--metrics-port", "{metrics_port}", "--workers", "1"),
+    *("--no-litellm", "--upstream", "{upstream}/v1", "--state", "{dir}/state"),
+)
+
 CONTESTANTS: Final = (
     Contestant(
         name="gateway",
-        what="neev-gateway: one worker, a static key, no store yet, without the LiteLLM process",
-        command=(
-            *("{python}", "-m", "neev_provider", "serve", "--config", "{dir}/proxy_config.yaml"),
-            *("--host", "127.0.0.1", "--port", "{port}", "--workers", "1", "--no-litellm"),
-            *("--upstream", "{upstream}/v1", "--state", "{dir}/state"),
-        ),
+        what="neev-gateway: one worker, a key and a team with every limit and a budget, without the LiteLLM process",
+        command=(*_GATEWAY_COMMAND, "--store", "{store}"),
+        environ=_UPSTREAM_ENVIRON,
+        files={"proxy_config.yaml": _shipped_config},
+        headers={"authorization": "Bearer {virtual_key}"},
+        packages=("neev-provider",),
+        ready_seconds=30.0,
+    ),
+    Contestant(
+        name="gateway-static",
+        what="neev-gateway without a store: one worker, the master key, no limits",
+        command=(*_GATEWAY_COMMAND, "--store", "none"),
         environ=_UPSTREAM_ENVIRON,
         files={"proxy_config.yaml": _shipped_config},
         packages=("neev-provider",),

@@ -27,6 +27,8 @@ from benchmarks.contestants import filled
 from benchmarks.load import DRAIN_SECONDS, LoadPlan, LoadResult, run
 from benchmarks.processes import PinnedProcess, adopt_orphans, busy_seconds, kill_descendants, pinned_to
 from benchmarks.results import FLOOR, ContestantResult, Report, Round
+from benchmarks.store import make_key, start_store
+from neev_provider.errors import ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,6 +79,7 @@ class Rig:
         self.shared_core: Final = len(cores) == 1
         self._contestant_core: Final = cores[0]
         self._rig_core: Final = cores[-1] if self.shared_core else cores[1]
+        self._store_words: dict[str, str] = {}
 
     def run(self, contestants: Sequence[Contestant]) -> Report:
         """Start and measure `contestants`; one that fails is reported as failed, the others go on.
@@ -91,6 +94,8 @@ class Rig:
             with ExitStack() as stack:
                 directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="neev-bench-")))
                 floor = self._start_upstream(stack, directory)
+                if any(contestant.needs_store for contestant in contestants):
+                    self._start_store(stack, directory)
                 started = [
                     self._start(stack, directory, contestant, floor.port) for contestant in contestants
                 ]
@@ -125,6 +130,15 @@ class Rig:
             raise RigError(f"the mock upstream {failure}")
         return running
 
+    def _start_store(self, stack: ExitStack, directory: Path) -> None:
+        self._say("starting the store")
+        process, url = start_store(directory, self._rig_core, _environ({}))
+        stack.enter_context(process)
+        try:
+            self._store_words = {"store": url, "virtual_key": make_key(url)}
+        except ServerError as error:
+            raise RigError(f"the store does not answer: {error.message}; {process.tail}") from None
+
     def _start(
         self, stack: ExitStack, directory: Path, contestant: Contestant, upstream_port: int
     ) -> tuple[ContestantResult, _Running | None]:
@@ -140,6 +154,7 @@ class Rig:
             "metrics_port": str(_free_port()),
             "upstream": f"http://127.0.0.1:{upstream_port}",
             "key": "sk-" + secrets.token_urlsafe(32),
+            **self._store_words,
         }
         for name, text in contestant.files.items():
             (home / name).write_text(filled(text(), words), encoding="utf-8")
