@@ -10,22 +10,36 @@ import asyncio
 import re
 import secrets
 import time
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from neev_provider.errors import NeevError, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     Scope = Mapping[str, Any]
     Receive = Callable[[], Awaitable[Mapping[str, Any]]]
     Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
-__all__ = ["WRITE_NOW", "ClientGoneError", "Exchange", "Limits"]
+__all__ = ["EXTENSION", "ClientGoneError", "Exchange", "Limits", "ServerExtension"]
 
-WRITE_NOW: Final = "neev.write_now"
-"""The server's extension of ASGI for a body's parts that cannot wait; see `http_cycle.py`."""
+EXTENSION: Final = "neev"
+"""Under which name in the scope's `extensions` our own server offers `ServerExtension`."""
+
+
+class ServerExtension(Protocol):
+    """What our server (`http_cycle.py`) can do beyond ASGI; on another one the application does without."""
+
+    @property
+    def received(self) -> bool:
+        """Whether the whole request has arrived."""
+
+    def write_now(self, body: bytes) -> bool:
+        """Take a part of the body without waiting; tell whether the client keeps up."""
+
+    def watch(self, on_gone: Callable[[], None] | None) -> None:
+        """Call this as soon as the client has left."""
 
 
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -66,6 +80,7 @@ class Exchange:
     __slots__ = (
         "_receive",
         "_send",
+        "_server",
         "answer_headers",
         "headers",
         "notes",
@@ -86,6 +101,7 @@ class Exchange:
         self.status = 0
         self.notes: dict[str, Any] = {}
         self.answer_headers: dict[bytes, bytes] = {}
+        self._server: Final[ServerExtension | None] = (scope.get("extensions") or {}).get(EXTENSION)
 
     def bearer(self) -> str | None:
         """Return the client's key: of the Authorization header, else Anthropic's `x-api-key` or Azure's `api-key`."""
@@ -151,11 +167,14 @@ class Exchange:
             yield part
 
     async def _receive_within(self, seconds: float) -> Mapping[str, Any]:
-        try:
-            async with asyncio.timeout(seconds):
-                message = await self._receive()
-        except TimeoutError:
-            raise RequestError("request_timeout", "The request's body did not arrive in time.") from None
+        if self._server is not None and self._server.received:
+            message = await self._receive()  # it is there
+        else:
+            try:
+                async with asyncio.timeout(seconds):
+                    message = await self._receive()
+            except TimeoutError:
+                raise RequestError("request_timeout", "The request's body did not arrive in time.") from None
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         return message
@@ -172,6 +191,10 @@ class Exchange:
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker: a coroutine runs in a task
+        if self._server is not None and after is None:
+            with _cancelled_when_gone(self._server, task):
+                yield
+            return
         watcher = asyncio.create_task(self._cancel_on_disconnect(task, after))
         try:
             yield
@@ -223,8 +246,7 @@ class Exchange:
 
         It returns whether the client keeps up: if not, wait with `until_writable`.
         """
-        found: Callable[[bytes], bool] | None = (self.scope.get("extensions") or {}).get(WRITE_NOW)
-        return found
+        return None if self._server is None else self._server.write_now
 
     async def until_writable(self) -> None:
         """Wait until the client has taken what it was sent."""
@@ -237,6 +259,28 @@ class Exchange:
     async def end(self) -> None:
         """Send the end of the body."""
         await self._send({"type": "http.response.body", "body": b""})
+
+
+@contextmanager
+def _cancelled_when_gone(server: ServerExtension, task: asyncio.Task[Any]) -> Iterator[None]:
+    """Cancel the task when the client leaves, without a task of its own that waits for it."""
+    is_gone = False
+
+    def on_gone() -> None:
+        nonlocal is_gone
+        is_gone = True
+        task.cancel()
+
+    server.watch(on_gone)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if is_gone:
+            task.uncancel()
+            raise ClientGoneError from None
+        raise
+    finally:
+        server.watch(None)
 
 
 def _too_large(limits: Limits) -> RequestError:

@@ -14,7 +14,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from neev_provider.errors import NeevError, ServerError
-from neev_provider.gateway.exchange import WRITE_NOW
+from neev_provider.gateway.exchange import EXTENSION
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -70,6 +70,7 @@ class Cycle:
         "_flush",
         "_handed_over",
         "_head",
+        "_on_gone",
         "_remaining",
         "_scope",
         "_started",
@@ -92,6 +93,7 @@ class Cycle:
         self.received = False
         self.answered = False
         self.task: asyncio.Task[None] | None = None
+        self._on_gone: Callable[[], None] | None = None
         self._body: list[bytes] = []
         self._buffered = 0
         self._handed_over = False
@@ -104,7 +106,7 @@ class Cycle:
 
     async def run(self, app: App) -> None:
         """Call the application; whatever it does, the connection is left in order."""
-        self._scope["extensions"] = {WRITE_NOW: self.write_now}
+        self._scope["extensions"] = {EXTENSION: self}
         try:
             await app(self._scope, self.receive, self.send)
             if not self.answered and not self.gone:
@@ -152,9 +154,19 @@ class Cycle:
         self.wake()
         return self._buffered > BODY_HIGH_WATER
 
+    def watch(self, on_gone: Callable[[], None] | None) -> None:
+        """Call this as soon as nobody takes the answer any more; None to call nothing. Part of the extension."""
+        self._on_gone = on_gone
+        if on_gone is not None and self.gone:
+            on_gone()
+        elif on_gone is not None:
+            self._connection.resume_reading()  # else the end of the connection would not be seen
+
     def cut(self) -> None:
         """Nobody takes the answer any more: what is sent is dropped, and the application told so."""
         self.gone = True
+        if self._on_gone is not None:
+            self._on_gone()
         self.wake()
 
     def wake(self) -> None:
@@ -220,7 +232,7 @@ class Cycle:
     def write_now(self, body: bytes) -> bool:
         """Send a part of the body without waiting; return whether the client keeps up.
 
-        An extension of ASGI, `neev.write_now`: a stream's chunk is passed on in the call that brought it.
+        Part of the extension: a stream's chunk is passed on in the call that brought it.
         """
         connection = self._connection
         if self.gone:
