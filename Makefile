@@ -31,6 +31,10 @@ test-system: $(VENV)/.dev $(CLIENTS)/.installed ## Run the tests that need Debia
 	sh tests/system/install.sh
 	$(BIN)/python -m pytest -m system $(ARGS)
 
+.PHONY: bench
+bench: $(VENV)/.dev ## Measure the gateway against LiteLLM on one rig; ARGS="--only gateway --seconds 10"
+	$(BIN)/python -m benchmarks $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check .
