@@ -197,8 +197,14 @@ def starts(tmp_path: Path) -> None:
     """Session fixture `served` of this suite does."""
 
 
+def measures(tmp_path: Path) -> None:
+    """The rig as a whole is run by tests/benchmarks."""
+    assert "python -m benchmarks --only gateway\n" in make("-n", "bench", "ARGS=--only gateway")
+
+
 COMMANDS = {
     "make run": starts,
+    "make bench": measures,
     "neev-gateway models list": lists_models,
     "neev-gateway models sync-config": writes_the_whole_catalog_with_prices,
     "litellm --config proxy_config.yaml": is_ready_for_litellm,
