@@ -116,7 +116,7 @@ def _gone(pid: int) -> bool:
 
 @pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda contestant: contestant.name)
 def test_every_word_of_a_contestant_is_known(contestant) -> None:
-    known = ("python", "bin", "dir", "port", "metrics_port", "upstream", "key")
+    known = ("python", "bin", "dir", "port", "metrics_port", "upstream", "key", "store", "virtual_key")
     texts = [*contestant.command, *contestant.environ.values(), *contestant.headers.values()]
     assert [text for text in texts if "{" in filled(text, dict.fromkeys(known, "x"))] == []
     assert "127.0.0.1" in contestant.command
