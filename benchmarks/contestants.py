@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from benchmarks.workload import MODEL
+from neev_provider.gateway.environment import OFFLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,15 +91,7 @@ _LITELLM_ENVIRON: Final = {
     **_UPSTREAM_ENVIRON,
     "LITELLM_MODE": "PRODUCTION",
     "LITELLM_LOG": "ERROR",
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
-    "LITELLM_LOCAL_AUTOROUTER_PRESETS": "True",
-    "LITELLM_LOCAL_BLOG_POSTS": "True",
-    "LITELLM_LOCAL_POLICY_TEMPLATES": "True",
-    "LITELLM_TELEMETRY": "False",
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_OFFLINE": "1",
-    "OTEL_SDK_DISABLED": "true",
+    **OFFLINE,
 }
 _LITELLM_COMMAND: Final = (
     *("{bin}/litellm", "--config", "{dir}/proxy_config.yaml", "--host", "127.0.0.1", "--port", "{port}"),
@@ -130,6 +123,16 @@ CONTESTANTS: Final = (
         files={"proxy_config.yaml": _shipped_config},
         packages=("neev-provider",),
         ready_seconds=30.0,
+    ),
+    Contestant(
+        name="bare-copy",
+        what="no gateway: bytes copied between two sockets on the same event loop, without HTTP",
+        command=(
+            *("{python}", "-m", "benchmarks.bare_copy", "--host", "127.0.0.1"),
+            *("--port", "{port}", "--upstream", "{upstream}"),
+        ),
+        environ={"PYTHONPATH": str(_REPOSITORY)},
+        packages=("uvloop",),
     ),
     Contestant(
         name="litellm",

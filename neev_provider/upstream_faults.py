@@ -3,7 +3,7 @@
     before upstream's status   unreachable: `upstream_unavailable`, 503; too slow: `upstream_timeout`, 504
     after it                   a broken body: `upstream_bad_response`, 502; too slow: `upstream_timeout`, 504
 
-Responsible for the connections' exceptions (`wire.py`); upstream's own error answers are `errors.from_upstream`'s.
+Responsible for the connections' exceptions (`wire/`); upstream's own error answers are `errors.from_upstream`'s.
 The messages are constant: nothing of a URL, an address or a library's text is in them. Called by `upstream.py` and
 `upstream_body.py`.
 """

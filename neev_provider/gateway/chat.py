@@ -6,7 +6,6 @@ only to a client that asked. Called by `app.py`.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -16,12 +15,13 @@ from neev_provider.contract import parse_chat
 from neev_provider.errors import NeevError
 from neev_provider.gateway.intake import output_cap, take_in
 from neev_provider.gateway.relay import relay
-from neev_provider.gateway.routed_call import HandedOverError, call_by_plan
+from neev_provider.gateway.routed_call import answer_call, call_by_plan
 from neev_provider.sse import encode_error, encode_event
 from neev_provider.usage import StreamMeter, estimate_tokens, parse_usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import ExitStack
 
     from neev_provider.contract import ChatRequest
     from neev_provider.gateway.exchange import Exchange
@@ -49,18 +49,8 @@ async def chat(exchange: Exchange, services: Services) -> None:
         ClientGoneError: the client went away.
     """
     call = await take_in(exchange, services, "chat", parse_chat, _demand)
-    if call is None:
-        return
-    exchange.notes["via"] = "fast"
-    answer = _stream if call.request.stream else _whole
-    try:
-        with call.bill:
-            async with exchange.while_client_stays():
-                with ExitStack() as held:
-                    await answer(exchange, services, call, held)
-    except HandedOverError as error:
-        assert services.litellm is not None  # noqa: S101 - for the type checker: only then is anything handed over
-        await services.litellm.forward(exchange, body=call.body, model=error.model_name)
+    if call is not None:
+        await answer_call(exchange, services, call, _stream if call.request.stream else _whole)
 
 
 def _demand(request: ChatRequest, deployments: Sequence[RoutedDeployment]) -> Demand:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from neev_provider.gateway.options import Flags
 
-__all__ = ["EMULATOR_KEY", "MASTER_KEY_VARIABLE", "Environment", "prepare"]
+__all__ = ["EMULATOR_KEY", "MASTER_KEY_VARIABLE", "OFFLINE", "Environment", "prepare"]
 
 MASTER_KEY_VARIABLE: Final = "LITELLM_MASTER_KEY"
 EMULATOR_KEY: Final = "sk-nc-emulator"  # the emulator takes any key of this form
@@ -32,7 +32,7 @@ _MASTER_KEY: Final = re.compile(
 _KEY: Final = re.compile(r"[\x21-\x7e]+")
 
 # Nothing but the upstream is ever contacted: LiteLLM reads its own copies of what it would download.
-_OFFLINE: Final[Mapping[str, str]] = {
+OFFLINE: Final[Mapping[str, str]] = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
     "LITELLM_LOCAL_AUTOROUTER_PRESETS": "True",
@@ -40,7 +40,7 @@ _OFFLINE: Final[Mapping[str, str]] = {
     "LITELLM_LOCAL_POLICY_TEMPLATES": "True",
     "LITELLM_TELEMETRY": "False",
     "DO_NOT_TRACK": "1",
-    "HF_HUB_OFFLINE": "1",
+    "HF_HUBOFFLINE": "1",
     "OTEL_SDK_DISABLED": "true",
 }
 
@@ -66,7 +66,7 @@ def prepare(flags: Flags, environ: Mapping[str, str]) -> Environment:
     Raises:
         ConfigError: a key is missing, broken or weak; a URL is none.
     """
-    variables = {**_OFFLINE, **environ}
+    variables = {**OFFLINE, **environ}
     key = settings.api_key(environ)
     uses_emulator = flags.upstream == EMULATOR or (flags.upstream is None and key is None)
     if uses_emulator:

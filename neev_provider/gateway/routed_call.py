@@ -15,13 +15,15 @@ from neev_provider.routing import Attempt, HandOver
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from neev_provider.gateway.intake import Call
+    from neev_provider.gateway.exchange import Exchange
+    from neev_provider.gateway.intake import Call, Request
     from neev_provider.gateway.services import Services
     from neev_provider.routed import RoutedDeployment
 
-__all__ = ["HandedOverError", "call_by_plan"]
+__all__ = ["answer_call", "call_by_plan"]
 
 R = TypeVar("R")
+C = TypeVar("C", bound="Request")
 
 
 class HandedOverError(Exception):
@@ -30,6 +32,35 @@ class HandedOverError(Exception):
     def __init__(self, model_name: str) -> None:
         super().__init__(model_name)
         self.model_name = model_name
+
+
+async def answer_call(
+    exchange: Exchange,
+    services: Services,
+    call: Call[C],
+    answer: Callable[[Exchange, Services, Call[C], ExitStack], Awaitable[None]],
+) -> None:
+    """Answer a call that was let in, and settle its bill, whatever becomes of it.
+
+    Args:
+        exchange: of the client.
+        services: of the gateway.
+        call: what was asked for.
+        answer: asks upstream and sends what it says; its stack holds the deployment's place till the end.
+
+    Raises:
+        NeevError: before anything was sent.
+        ClientGoneError: the client went away.
+    """
+    exchange.notes["via"] = "fast"
+    try:
+        with call.bill:
+            async with exchange.while_client_stays():
+                with ExitStack() as held:
+                    await answer(exchange, services, call, held)
+    except HandedOverError as error:
+        assert services.litellm is not None  # noqa: S101 - for the type checker: only then is anything handed over
+        await services.litellm.forward(exchange, body=call.body, model=error.model_name)
 
 
 async def call_by_plan(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from neev_provider.admission import Demand
 from neev_provider.contract import parse_speech
 from neev_provider.gateway.intake import take_in
-from neev_provider.gateway.routed_call import HandedOverError, call_by_plan
+from neev_provider.gateway.routed_call import answer_call, call_by_plan
 from neev_provider.usage import speech_cost_nanos
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import ExitStack
 
     from neev_provider.contract import SpeechRequest
     from neev_provider.gateway.exchange import Exchange
@@ -32,16 +32,9 @@ async def speech(exchange: Exchange, services: Services) -> None:
         ClientGoneError: the client went away.
     """
     call = await take_in(exchange, services, "speech", parse_speech, _demand)
-    if call is None:
-        return
-    exchange.notes |= {"characters": call.request.billable_characters, "via": "fast"}
-    try:
-        with call.bill:
-            async with exchange.while_client_stays():
-                await _answer(exchange, services, call)
-    except HandedOverError as error:
-        assert services.litellm is not None  # noqa: S101 - for the type checker: only then is anything handed over
-        await services.litellm.forward(exchange, body=call.body, model=error.model_name)
+    if call is not None:
+        exchange.notes["characters"] = call.request.billable_characters
+        await answer_call(exchange, services, call, _answer)
 
 
 def _demand(request: SpeechRequest, deployments: Sequence[RoutedDeployment]) -> Demand:
@@ -63,25 +56,24 @@ def _cost(request: SpeechRequest, deployment: RoutedDeployment) -> int | None:
     return None if price is None else speech_cost_nanos(price, request.billable_characters)
 
 
-async def _answer(exchange: Exchange, services: Services, call: Call[SpeechRequest]) -> None:
+async def _answer(exchange: Exchange, services: Services, call: Call[SpeechRequest], held: ExitStack) -> None:
     request = call.request
 
     async def attempt(deployment: RoutedDeployment) -> AudioStream:
         body = request.encode(model=deployment.model.id, refused=deployment.model.refused_fields)
         return await services.upstream.open_speech(deployment.upstream, body, timeouts=deployment.timeouts)
 
-    with ExitStack() as held:
-        deployment, audio = await call_by_plan(services, call, held, attempt)
-        call.bill.note_speech(deployment, request.billable_characters, _cost(request, deployment))
-        headers = {
-            b"content-type": audio.content_type.encode("latin-1"),
-            b"x-neev-path": b"fast",
-            b"x-neev-model": deployment.model.id.encode(),
-            **call.grant.headers,
-        }
-        async with audio:
-            await exchange.begin(200, headers)
-            async for data in audio:
-                await exchange.write(data)
-            call.bill.settle()
-            await exchange.end()
+    deployment, audio = await call_by_plan(services, call, held, attempt)
+    call.bill.note_speech(deployment, request.billable_characters, _cost(request, deployment))
+    headers = {
+        b"content-type": audio.content_type.encode("latin-1"),
+        b"x-neev-path": b"fast",
+        b"x-neev-model": deployment.model.id.encode(),
+        **call.grant.headers,
+    }
+    async with audio:
+        await exchange.begin(200, headers)
+        async for data in audio:
+            await exchange.write(data)
+        call.bill.settle()
+        await exchange.end()
