@@ -199,6 +199,7 @@ _ROUTER_SETTINGS: Final = frozenset(
 )
 _LITELLM_SETTINGS: Final = frozenset(
     [
+        "enable_post_custom_auth_checks",  # about keys
         "num_retries",
         "max_fallbacks",
         "request_timeout",

@@ -26,12 +26,14 @@ class Principal:
         models: public model names that it may call; None = all.
         alias: the name that a person gave it.
         team: id of its team.
+        is_limited: whether limits or a budget may hold for it, as for every virtual key.
     """
 
     key_id: str
     models: frozenset[str] | None = None
     alias: str | None = None
     team: str | None = None
+    is_limited: bool = False
 
     def may_call(self, model_name: str) -> bool:
         """Tell whether the model is allowed."""

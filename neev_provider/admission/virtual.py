@@ -325,6 +325,7 @@ class VirtualKeys:
                 frozenset.intersection(*allowed) if allowed else None,
                 alias.decode() or None,
                 team.decode() or None,
+                is_limited=True,
             )
             if len(self._principals) >= _MOST_PRINCIPALS:
                 self._principals.clear()

@@ -15,6 +15,7 @@ import msgspec
 from neev_provider.errors import NeevError, RequestError, ServerError
 from neev_provider.gateway.chat import chat
 from neev_provider.gateway.exchange import ClientGoneError, Exchange
+from neev_provider.gateway.hand_over import hand_over
 from neev_provider.gateway.models import list_models, retrieve_model
 from neev_provider.gateway.speech import speech
 
@@ -123,7 +124,7 @@ class Gateway:
             raise _wrong_method(exchange, methods)
         principal = await self._services.access.authenticate(exchange.bearer())
         exchange.notes["key_id"] = principal.key_id
-        await litellm.forward(exchange)
+        await hand_over(exchange, litellm, principal)
 
     async def _health(self, exchange: Exchange, path: str) -> None:
         """Answer a probe: `/healthz` while this process works, `/readyz` while requests should be sent here.

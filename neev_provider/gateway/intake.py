@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 from neev_provider.contract import peek_model
 from neev_provider.errors import RequestError
 from neev_provider.gateway.bill import Bill
+from neev_provider.gateway.hand_over import hand_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from neev_provider.admission import Demand, Grant
+    from neev_provider.admission import Demand, Grant, Principal
     from neev_provider.gateway.exchange import Exchange
     from neev_provider.gateway.litellm_path import LiteLLMPath
     from neev_provider.gateway.services import Services
@@ -85,8 +86,8 @@ async def take_in(
     token = exchange.bearer()
     services.access.check_form(token)
     if services.litellm is not None and not services.fast_path:
-        await _note_caller(exchange, services, token)
-        await services.litellm.forward(exchange)
+        principal = await _note_caller(exchange, services, token)
+        await hand_over(exchange, services.litellm, principal)
         return None
     body = await exchange.body(services.limits)
     try:
@@ -98,17 +99,17 @@ async def take_in(
         else:
             asked = None
     except RequestError:
-        await _note_caller(exchange, services, token)
+        principal = await _note_caller(exchange, services, token)
         litellm = _litellm_for_others(exchange, services, body)
         if litellm is None:
             raise
-        await litellm.forward(exchange, body=body)
+        await hand_over(exchange, litellm, principal, body=body)
         return None
     exchange.notes["model"] = request.model
     if asked is None:
-        await _note_caller(exchange, services, token)
+        principal = await _note_caller(exchange, services, token)
         assert services.litellm is not None  # noqa: S101 - for the type checker: nothing is asked for only then
-        await services.litellm.forward(exchange, body=body)
+        await hand_over(exchange, services.litellm, principal, body=body)
         return None
     grant = await services.access.admit(token, asked)
     exchange.notes["key_id"] = grant.principal.key_id
@@ -125,9 +126,10 @@ def _litellm_for_others(exchange: Exchange, services: Services, body: bytes) -> 
     return services.litellm
 
 
-async def _note_caller(exchange: Exchange, services: Services, token: str | None) -> None:
+async def _note_caller(exchange: Exchange, services: Services, token: str | None) -> Principal:
     principal = await services.access.authenticate(token)
     exchange.notes["key_id"] = principal.key_id
+    return principal
 
 
 def _group(services: Services, model_name: str) -> Group:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from neev_provider.errors import NeevError, RequestError, ServerError
+from neev_provider.gateway.hand_over import hand_over
 from neev_provider.routing import Attempt, HandOver
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ async def answer_call(
                     await answer(exchange, services, call, held)
     except HandedOverError as error:
         assert services.litellm is not None  # noqa: S101 - for the type checker: only then is anything handed over
-        await services.litellm.forward(exchange, body=call.body, model=error.model_name)
+        principal = call.grant.principal
+        await hand_over(exchange, services.litellm, principal, body=call.body, model=error.model_name)
 
 
 async def call_by_plan(

@@ -182,7 +182,7 @@ class TestWhoIsLetIn:
         await keys.create_team({"models": ["m", "n"]}, team_id="t", by="test")
         token = (await keys.create_key({"models": ["n", "o"]}, team="t", by="test")).token
         principal = await access.authenticate(token)
-        assert principal == Principal(principal.key_id, frozenset({"n"}), None, "t")
+        assert principal == Principal(principal.key_id, frozenset({"n"}), None, "t", is_limited=True)
         assert "team may not call 'o'" in (await refused(access.admit(token, Demand("o")))).message
         assert "key may not call 'm'" in (await refused(access.admit(token, ONE))).message
 

@@ -180,6 +180,38 @@ class TestLimits:
             assert [model["id"] for model in (await response.json())["data"]] == ["house"]
 
 
+@pytest.fixture(scope="module")
+def with_litellm(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("litellm")
+    with serving(folder, "--engine", "echo", config=own_config(folder)) as running:
+        yield running
+
+
+class TestWhatLiteLLMServes:
+    """Its calls are not charged yet, so no limited key gets there: neither by a route nor by a field."""
+
+    async def test_a_limited_key_is_refused_and_the_master_key_served(self, with_litellm):
+        url = (with_litellm.state / "run" / "store").read_text().strip()
+        async with Store.from_url(url) as store:
+            made = await Keys(store).create_key({"max_budget": 1}, by="test")
+        messages = {"model": "house", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
+        foreign = chat() | {"model": "elsewhere"}
+        for path, body in (("/v1/messages", messages), (CHAT, chat(mock_response="free")), (CHAT, foreign)):
+            async with (
+                aiohttp.ClientSession(with_litellm.root_url) as session,
+                session.post(path, json=body, headers={"Authorization": f"Bearer {made.token}"}) as response,
+            ):
+                assert (response.status, (await response.json())["error"]["code"]) == (
+                    403,
+                    "model_not_allowed",
+                )
+        async with (
+            aiohttp.ClientSession(with_litellm.root_url, headers=with_litellm.headers) as session,
+            session.post("/v1/messages", json=messages) as response,
+        ):
+            assert response.status == 200
+
+
 class TestKeys:
     async def test_a_revoked_key_is_refused_by_every_process_at_once(self, served, keys):
         made = await keys.create_key({}, by="test")
