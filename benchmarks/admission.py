@@ -47,7 +47,7 @@ class Figures:
 
 async def make_tokens(keys: Keys, count: int) -> list[str]:
     """Make keys, ten to a team."""
-    tokens = []
+    tokens: list[str] = []
     for number in range(-(-count // KEYS_PER_TEAM)):
         team = await keys.create_team(LIMITS, team_id=f"team-{number}", by="benchmark")
         in_team = min(KEYS_PER_TEAM, count - len(tokens))

@@ -60,6 +60,12 @@ def _ready(_report: Report, result: ContestantResult) -> str:
     return _NONE if result.ready_seconds is None else f"{result.ready_seconds:.2f}"
 
 
+def _by_process(_report: Report, result: ContestantResult) -> str:
+    """Return the last round's; processes do not come and go."""
+    parts = result.rounds[-1].memory_by_process if result.rounds else []
+    return " + ".join(f"{part / 1e6:.0f}" for part in parts) or _NONE
+
+
 def _columns(report: Report) -> tuple[_Column, ...]:
     at = f"at {report.settings.connections} connections"
     return (
@@ -78,6 +84,7 @@ def _columns(report: Report) -> tuple[_Column, ...]:
         ),
         _Column("streams took s", _median(lambda _, r: when_answered(r.streamed, r.streamed.seconds), ".2f")),
         _Column("memory MB", _median(lambda _, r: r.memory_bytes / 1e6, ".0f")),
+        _Column("of it by process, parents first", _by_process),
         _Column("ready s", _ready),
     )
 

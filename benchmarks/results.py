@@ -46,7 +46,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
         parallel: at `Settings.connections`.
         streamed: `Settings.streams` streams.
         memory_bytes: resident, of the whole tree, after the streams.
-        memory_by_process: the same by process name.
+        memory_by_process: the same process by process, parents before their children.
         foreign_share: of the contestant's core, the share that others took while it was measured, 0 to 1.
     """
 
@@ -57,7 +57,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     streamed: LoadResult
     streamed_cpu: float
     memory_bytes: int
-    memory_by_process: dict[str, int]
+    memory_by_process: list[int]
     foreign_share: float
 
 

@@ -227,9 +227,7 @@ class Rig:
         samples = running.process.sample()
         cpu.append(sum(sample.cpu_seconds for sample in samples))
         foreign = (busy_seconds(core) - busy - (cpu[-1] - cpu[0])) / (time.monotonic() - began)
-        memory: dict[str, int] = {}
-        for sample in samples:
-            memory[sample.name] = memory.get(sample.name, 0) + sample.rss_bytes
+        memory = [sample.rss_bytes for sample in samples]
         return Round(
             single=single,
             single_cpu=cpu[1] - cpu[0],
@@ -237,7 +235,7 @@ class Rig:
             parallel_cpu=cpu[2] - cpu[1],
             streamed=streamed,
             streamed_cpu=cpu[3] - cpu[2],
-            memory_bytes=sum(memory.values()),
+            memory_bytes=sum(memory),
             memory_by_process=memory,
             foreign_share=max(0.0, foreign),
         )

@@ -16,14 +16,27 @@ from neev_provider.catalog import Catalog
 
 if TYPE_CHECKING:
     from neev_provider.adapter import NeevLLM
+    from neev_provider.litellm_admission import accounts
+    from neev_provider.litellm_auth import custom_auth
     from neev_provider.registration import neev, plugin, register
 
-__all__ = ["Catalog", "NeevLLM", "__version__", "neev", "plugin", "register"]
+__all__ = [
+    "Catalog",
+    "NeevLLM",
+    "__version__",
+    "accounts",
+    "custom_auth",
+    "neev",
+    "plugin",
+    "register",
+]
 
 __version__ = "0.1.0"
 
 _LAZY: Final = {
     "NeevLLM": "neev_provider.adapter",
+    "accounts": "neev_provider.litellm_admission",
+    "custom_auth": "neev_provider.litellm_auth",
     "neev": "neev_provider.registration",
     "plugin": "neev_provider.registration",
     "register": "neev_provider.registration",

@@ -21,6 +21,7 @@ from neev_provider.errors import NeevError, UpstreamError, from_upstream, redact
 __all__ = [
     "DONE",
     "MAX_EVENT_BYTES",
+    "NULL",
     "EventSplitter",
     "Signal",
     "data_of",
@@ -30,6 +31,7 @@ __all__ = [
     "error_of_object",
     "finish_reason_of",
     "is_done",
+    "model_at",
     "signal_of",
     "terminated",
     "usage_of",
@@ -40,6 +42,10 @@ __all__ = [
 DONE: Final = b"data: [DONE]\n\n"
 # An unfinished event may not fill the memory; real ones are far smaller.
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
+
+# As a JSON encoder writes them: without a blank, or, as Python's own, with one.
+_MODEL_KEYS: Final = (b'"model":"', b'"model": "')
+NULL: Final = (b":null", b": null")
 
 _CR: Final = 13
 _BOM: Final = b"\xef\xbb\xbf"
@@ -66,6 +72,11 @@ class EventSplitter:
         self._max_event_bytes: Final = max_event_bytes
         self._buffer: Final = bytearray()
         self._cut = _cut_lf  # until the first CR
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no part of an event is held, so that the next read begins one."""
+        return not self._buffer
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next read; return the events that it completes.
@@ -149,7 +160,7 @@ def signal_of(event: bytes) -> Signal | None:
     if event.rfind(b'"error"') >= 0 and error_of(event) is not None:
         return Signal.ERROR
     found = event.rfind(b'"usage"')
-    if found >= 0 and not event.startswith(b":null", found + 7) and usage_of(event) is not None:
+    if found >= 0 and not event.startswith(NULL, found + 7) and usage_of(event) is not None:
         return Signal.USAGE
     if event.startswith(b"data: {") and len(event) - event.find(b"\n") < _LONGEST_END:
         return None  # one line of JSON
@@ -242,17 +253,29 @@ def with_model(event: bytes, name: bytes) -> bytes:
         event: any event.
         name: the name as a JSON string, in its quotes, encoded once for the whole stream.
     """
-    start = event.find(b'"model":"') + 8
-    if start > 8:  # noqa: PLR2004 - found, and not at the very beginning
-        end = event.find(b'"', start + 1) + 1
-        if end > start and event.find(b"\\", start, end) < 0:
-            return event if event[start:end] == name else event[:start] + name + event[end:]
+    place = model_at(event)
+    if place is not None:
+        start, end = place
+        return event if event[start:end] == name else event[:start] + name + event[end:]
     if event.find(b'"model"') < 0:
         return event
     chunk = _object_of(event)
     if chunk is None or "model" not in chunk:
         return event
     return encode_event(msgspec.json.encode({**chunk, "model": msgspec.Raw(name)}))
+
+
+def model_at(event: bytes) -> tuple[int, int] | None:
+    """Return where the name of a chunk's model begins and ends, with its quotes; None if that is not plain to see."""
+    for key in _MODEL_KEYS:
+        found = event.find(key)
+        # The chunk's own member: every other object before it has ended.
+        if found > 0 and event.count(b"{", 0, found) - event.count(b"}", 0, found) == 1:
+            start = found + len(key) - 1
+            end = event.find(b'"', start + 1) + 1
+            if end and event.find(b"\\", start, end) < 0:
+                return start, end
+    return None
 
 
 def encode_event(data: bytes) -> bytes:

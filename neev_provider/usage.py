@@ -27,6 +27,7 @@ _MAX_TOKENS: Final = 100_000_000
 _ASCII_BYTES_PER_TOKEN: Final = 4
 _OTHER_BYTES_PER_TOKEN: Final = 3
 _NOT_ASCII: Final = bytes(range(128, 256))
+_OBJECT_BYTES: Final = 48  # that Python needs for some bytes beside them
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ class StreamMeter:
     """
 
     PENDING_BYTES: Final = 32 * 1024
-    """How much is kept undecoded: some 130 chunks, and for 1,000 streams at once 32 MB at most."""
+    """How much is kept undecoded: some 250 chunks, and for 1,000 streams at once 32 MB at most."""
 
     __slots__ = (
         "_ascii_bytes",
@@ -202,11 +203,15 @@ class StreamMeter:
         if signal is Signal.DONE:
             self.done = True
         elif signal is None or (signal is Signal.USAGE and not self._take_usage(event)):
-            self._pending.append(event)
-            self._room -= len(event)
-            if self._room < 0:
-                self._count_pending()
+            self.keep(event)
         return signal
+
+    def keep(self, event: bytes) -> None:
+        """Do as `observe` for an event of which it is known that nothing is special about it."""
+        self._pending.append(event)
+        self._room -= len(event) + _OBJECT_BYTES
+        if self._room < 0:
+            self._count_pending()
 
     @property
     def finish_reason(self) -> str | None:

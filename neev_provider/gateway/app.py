@@ -124,7 +124,7 @@ class Gateway:
             raise _wrong_method(exchange, methods)
         principal = await self._services.access.authenticate(exchange.bearer())
         exchange.notes["key_id"] = principal.key_id
-        await hand_over(exchange, litellm, principal)
+        await hand_over(exchange, self._services, principal)
 
     async def _health(self, exchange: Exchange, path: str) -> None:
         """Answer a probe: `/healthz` while this process works, `/readyz` while requests should be sent here.

@@ -1,7 +1,8 @@
 """Hands a request over to LiteLLM. Called by `app.py`, `intake.py` and `routed_call.py`.
 
-LiteLLM's calls are not charged yet, so a virtual key, whose limits and budget would be got around there, is not let
-through: only the master key and the configuration's own keys are.
+There our own `custom_auth` and `accounts` let the request in and charge it, with the client's own key. Without them
+LiteLLM knows its master key alone: then a virtual key, whose limits and budget would be got around there, is not let
+through.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from neev_provider.errors import RequestError
 if TYPE_CHECKING:
     from neev_provider.admission import Principal
     from neev_provider.gateway.exchange import Exchange
-    from neev_provider.gateway.litellm_path import LiteLLMPath
+    from neev_provider.gateway.services import Services
 
 __all__ = ["hand_over"]
 
 
 async def hand_over(
     exchange: Exchange,
-    litellm: LiteLLMPath,
+    services: Services,
     principal: Principal,
     *,
     body: bytes | None = None,
@@ -30,7 +31,7 @@ async def hand_over(
 
     Args:
         exchange: the request.
-        litellm: the way there.
+        services: of the gateway.
         principal: who asks.
         body: of the request if it has been read.
         model: what to put in place of the body's model.
@@ -39,10 +40,11 @@ async def hand_over(
         NeevError: before anything was sent.
         ClientGoneError: the client went away.
     """
-    if principal.is_limited:
+    assert services.litellm is not None  # noqa: S101 - for the type checker: the callers asked
+    if principal.is_limited and not services.litellm_charges:
         raise RequestError(
             "model_not_allowed",
             "This key's limits and budget hold for NeevAI's chat, models and speech; "
             "what LiteLLM serves is not open to it.",
         )
-    await litellm.forward(exchange, body=body, model=model)
+    await services.litellm.forward(exchange, body=body, model=model)

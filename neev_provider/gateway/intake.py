@@ -87,7 +87,7 @@ async def take_in(
     services.access.check_form(token)
     if services.litellm is not None and not services.fast_path:
         principal = await _note_caller(exchange, services, token)
-        await hand_over(exchange, services.litellm, principal)
+        await hand_over(exchange, services, principal)
         return None
     body = await exchange.body(services.limits)
     try:
@@ -103,13 +103,12 @@ async def take_in(
         litellm = _litellm_for_others(exchange, services, body)
         if litellm is None:
             raise
-        await hand_over(exchange, litellm, principal, body=body)
+        await hand_over(exchange, services, principal, body=body)
         return None
     exchange.notes["model"] = request.model
     if asked is None:
         principal = await _note_caller(exchange, services, token)
-        assert services.litellm is not None  # noqa: S101 - for the type checker: nothing is asked for only then
-        await hand_over(exchange, services.litellm, principal, body=body)
+        await hand_over(exchange, services, principal, body=body)
         return None
     grant = await services.access.admit(token, asked)
     exchange.notes["key_id"] = grant.principal.key_id

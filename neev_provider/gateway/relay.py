@@ -12,6 +12,7 @@ import msgspec
 
 from neev_provider.errors import UpstreamError
 from neev_provider.sse import EventSplitter, Signal, error_of, terminated, with_model, without_usage
+from neev_provider.sse_envelope import Envelope
 
 if TYPE_CHECKING:
     from neev_provider.contract import ChatRequest
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from neev_provider.upstream import ChatStream
     from neev_provider.usage import StreamMeter
 
-__all__ = ["relay"]
+__all__ = ["EventRelay", "relay"]
 
 
 async def relay(exchange: Exchange, request: ChatRequest, stream: ChatStream, meter: StreamMeter) -> None:
@@ -29,7 +30,7 @@ async def relay(exchange: Exchange, request: ChatRequest, stream: ChatStream, me
     Raises:
         NeevError: upstream failed, or stopped without an end.
     """
-    work = _Relay(request, meter)
+    work = EventRelay(request.model, meter, shows_usage=request.include_usage)
     write = exchange.write_now
     if write is None:
         await _by_reads(exchange, stream, work)
@@ -49,7 +50,7 @@ async def relay(exchange: Exchange, request: ChatRequest, stream: ChatStream, me
         raise UpstreamError("upstream_bad_response", "The model provider's stream broke off.")
 
 
-async def _by_reads(exchange: Exchange, stream: ChatStream, work: _Relay) -> None:
+async def _by_reads(exchange: Exchange, stream: ChatStream, work: EventRelay) -> None:
     """Do so on a server that takes a body through `send` alone."""
     while not work.is_over and (data := await stream.read()):
         out = work.digest(data)
@@ -57,26 +58,39 @@ async def _by_reads(exchange: Exchange, stream: ChatStream, work: _Relay) -> Non
             await exchange.write(out)
 
 
-class _Relay:
-    """What is known of a stream while it passes.
+class EventRelay:
+    """What is known of a stream while it passes: bytes in, bytes out.
+
+    Args:
+        model: the model's name for the client.
+        meter: takes note of every event.
+        shows_usage: whether the client asked for usage.
 
     Attributes:
+        is_over: whether nothing more is to be passed on.
         failure: what upstream reported in place of an event.
     """
 
-    __slots__ = ("_meter", "_name", "_shows_usage", "_splitter", "failure")
+    __slots__ = (
+        "_envelope",
+        "_is_between",
+        "_meter",
+        "_name",
+        "_shows_usage",
+        "_splitter",
+        "failure",
+        "is_over",
+    )
 
-    def __init__(self, request: ChatRequest, meter: StreamMeter) -> None:
+    def __init__(self, model: str, meter: StreamMeter, *, shows_usage: bool) -> None:
         self._splitter: Final = EventSplitter()
-        self._name: Final = msgspec.json.encode(request.model)
+        self._is_between = True  # events: the splitter holds nothing
+        self._name: Final = msgspec.json.encode(model)
+        self._envelope: Final = Envelope(self._name)
         self._meter: Final = meter
-        self._shows_usage: Final = request.include_usage
+        self._shows_usage: Final = shows_usage
+        self.is_over = False
         self.failure: NeevError | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more is to be passed on."""
-        return self._meter.done or self.failure is not None
 
     def digest(self, data: bytes) -> bytes:
         """Return what the client is to see of the next bytes.
@@ -84,28 +98,39 @@ class _Relay:
         Raises:
             UpstreamError: an event is larger than the bound.
         """
+        if self._is_between and (chunk := self._envelope.open(data)) is not None:
+            # Nearly always: a read is an event, and that an ordinary chunk.
+            shown, brief = chunk
+            self._meter.keep(brief)
+            return shown
         events = self._splitter.feed(data)
-        if len(events) == 1:
-            return self._shown(events[0])
+        self._is_between = self._splitter.is_empty
         out = []
         for event in events:
             out.append(self._shown(event))
             if self.is_over:
                 break
-        return b"".join(out)
+        return out[0] if len(out) == 1 else b"".join(out)
 
     def rest(self) -> bytes:
         """Return what the client is to see of what was left at the end."""
         return b"".join(self._shown(terminated(event)) for event in self._splitter.flush())
 
     def _shown(self, event: bytes) -> bytes:
+        if (chunk := self._envelope.open(event)) is not None:
+            shown, brief = chunk
+            self._meter.keep(brief)
+            return shown
         signal = self._meter.observe(event)
         if signal is None:
+            self._envelope.learn(event)
             return with_model(event, self._name)
         if signal is Signal.ERROR:
             self.failure = error_of(event)
+            self.is_over = True
             return b""
         if signal is Signal.USAGE:
-            shown = event if self._shows_usage else without_usage(event)
-            return b"" if shown is None else with_model(shown, self._name)
+            wanted = event if self._shows_usage else without_usage(event)
+            return b"" if wanted is None else with_model(wanted, self._name)
+        self.is_over = True  # [DONE]
         return event

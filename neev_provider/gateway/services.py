@@ -31,6 +31,7 @@ class Services:
         catalog: returns the models as known now.
         limits: what a request may take up.
         litellm: the way to the LiteLLM process; None if there is none.
+        litellm_charges: whether LiteLLM's configuration has our own authentication and accounts.
         fast_path: whether NeevAI's endpoints are answered here where they can be.
         access_log: takes the request lines; None if none are wanted.
     """
@@ -41,5 +42,6 @@ class Services:
     catalog: Callable[[], Catalog]
     limits: Limits = field(default_factory=Limits)
     litellm: LiteLLMPath | None = None
+    litellm_charges: bool = False
     fast_path: bool = True
     access_log: AccessLog | None = None

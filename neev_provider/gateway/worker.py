@@ -13,7 +13,7 @@ import os
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import uvloop
@@ -54,12 +54,13 @@ async def _serve(options: WorkerOptions, environ: Mapping[str, str], access_log:
         live = LiveCatalog(config.catalog, lambda: upstream.models(_account(environ)))
         stack.push_async_callback(_cancelled, asyncio.create_task(live.run()))
         litellm = None
+        charges = _litellm_charges(config.document)
         if options.litellm_url is not None:
             litellm = LiteLLMPath(
                 options.litellm_url,
                 routes=options.litellm_routes or DEFAULT_ROUTES,
                 limits=limits,
-                forward_key=environ[MASTER_KEY_VARIABLE],
+                forward_key=None if charges else environ[MASTER_KEY_VARIABLE],
             )
             stack.push_async_callback(litellm.close)
             stack.push_async_callback(_cancelled, asyncio.create_task(litellm.run()))
@@ -70,10 +71,18 @@ async def _serve(options: WorkerOptions, environ: Mapping[str, str], access_log:
             catalog=lambda: live.current,
             limits=limits,
             litellm=litellm,
+            litellm_charges=charges,
             fast_path=config.neev.fast_path or litellm is None,
             access_log=access_log,
         )
         await _run_server(services, options)
+
+
+def _litellm_charges(document: Mapping[str, Any]) -> bool:
+    """Tell whether a configuration has LiteLLM ask us who may call, and what it did cost."""
+    general = document.get("general_settings") or {}
+    callbacks = (document.get("litellm_settings") or {}).get("callbacks") or ()
+    return general.get("custom_auth") == "neev_provider.custom_auth" and "neev_provider.accounts" in callbacks
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -36,7 +36,7 @@ def measured(**changes) -> Round:
         "streamed": load(answered=2),
         "streamed_cpu": 0.02,
         "memory_bytes": 80_000_000,
-        "memory_by_process": {"python": 80_000_000},
+        "memory_by_process": [50_000_000, 30_000_000],
         "foreign_share": 0.0,
     }
     return Round(**(fields | changes))
@@ -79,6 +79,11 @@ def test_the_reported_figure_is_the_median_of_the_rounds() -> None:
 def test_the_floor_is_taken_off_the_added_latency() -> None:
     page = as_markdown(report(result("gateway", measured())))
     assert [cell(page, "added p50 ms", column) for column in (2, 3)] == ["-", "0.75"]
+
+
+def test_memory_is_shown_process_by_process() -> None:
+    page = as_markdown(report(result("a", measured()), result("b", failure="did not start")))
+    assert [cell(page, "of it by process", column) for column in (3, 4)] == ["50 + 30", "-"]
 
 
 def test_contestants_are_compared_with_litellm() -> None:

@@ -188,28 +188,48 @@ def with_litellm(tmp_path_factory):
 
 
 class TestWhatLiteLLMServes:
-    """Its calls are not charged yet, so no limited key gets there: neither by a route nor by a field."""
+    """Limits and budgets hold there too, by routes and by fields that lead there."""
 
-    async def test_a_limited_key_is_refused_and_the_master_key_served(self, with_litellm):
+    async def test_a_limited_key_is_served_charged_and_refused_when_its_budget_is_used_up(self, with_litellm):
         url = (with_litellm.state / "run" / "store").read_text().strip()
         async with Store.from_url(url) as store:
-            made = await Keys(store).create_key({"max_budget": 1}, by="test")
+            made = await Keys(store).create_key({"max_budget": 20_000 / NANOS}, by="test")
+            message = {"role": "user", "content": "x-neev-echo: tokens=10,prompt-tokens=5\nx"}
+            messages = {"model": "gpt-oss-120b", "max_tokens": 10, "messages": [message]}
+            spent, status = 0, 200
+            async with aiohttp.ClientSession(
+                with_litellm.root_url, headers={"Authorization": f"Bearer {made.token}"}
+            ) as session:
+                while status == 200:
+                    async with session.post("/v1/messages", json=messages) as response:
+                        status, body = response.status, await response.json()
+                    if status == 200:
+                        spent += body["usage"]["input_tokens"] * 100 + body["usage"]["output_tokens"] * 500
+                    assert spent <= 20_000
+                    assert (await settled(Keys(store), made.key.id, spent)).spend_nanos == spent
+            assert (status, body["error"]["code"]) == (429, "budget_exceeded")
+            assert spent > 10_000
+
+    async def test_without_our_authentication_there_a_limited_key_is_not_let_through(self, tmp_path):
+        file = own_config(tmp_path)
+        text = file.read_text()
+        assert "  custom_auth: neev_provider.custom_auth\n" in text
+        file.write_text(text.replace("  custom_auth: neev_provider.custom_auth\n", "", 1))
         messages = {"model": "house", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
         foreign = chat() | {"model": "elsewhere"}
-        for path, body in (("/v1/messages", messages), (CHAT, chat(mock_response="free")), (CHAT, foreign)):
-            async with (
-                aiohttp.ClientSession(with_litellm.root_url) as session,
-                session.post(path, json=body, headers={"Authorization": f"Bearer {made.token}"}) as response,
-            ):
-                assert (response.status, (await response.json())["error"]["code"]) == (
-                    403,
-                    "model_not_allowed",
-                )
-        async with (
-            aiohttp.ClientSession(with_litellm.root_url, headers=with_litellm.headers) as session,
-            session.post("/v1/messages", json=messages) as response,
-        ):
-            assert response.status == 200
+        with serving(tmp_path, "--engine", "echo", config=file) as running:
+            async with Store.from_url((running.state / "run" / "store").read_text().strip()) as store:
+                made = await Keys(store).create_key({"max_budget": 1}, by="test")
+            ways = (("/v1/messages", messages), (CHAT, chat(mock_response="free")), (CHAT, foreign))
+            for path, body in ways:
+                async with (
+                    aiohttp.ClientSession(running.root_url) as session,
+                    session.post(
+                        path, json=body, headers={"Authorization": f"Bearer {made.token}"}
+                    ) as response,
+                ):
+                    error = (await response.json())["error"]
+                    assert (response.status, error["code"]) == (403, "model_not_allowed")
 
 
 class TestKeys:

@@ -247,6 +247,22 @@ class TestModelName:
         changed = with_model(chunk("é", model=model), self.NAME)
         assert json.loads(data_of(changed)) == json.loads(data_of(chunk("é", model="team/chat")))
 
+    def test_leaves_every_other_byte_as_it_was(self):
+        raw = b'id: 7\ndata: {"id": "\\u00e9", "model": "m", "x": 1.50}\n\n'
+        assert with_model(raw, self.NAME) == raw.replace(b'"m"', self.NAME)
+
+    @pytest.mark.parametrize("content", ["x", "{", "}", "{}", '{"model":"n"}'])
+    def test_may_stand_behind_the_choices(self, content):
+        changed = with_model(chunk(content, model="m"), self.NAME)
+        assert changed == chunk(content, model="team/chat")
+
+    def test_of_an_object_inside_is_not_the_chunk_s(self):
+        raw = event({"x": {"model": "inner"}, "model": "m"})
+        assert json.loads(data_of(with_model(raw, self.NAME))) == {
+            "x": {"model": "inner"},
+            "model": "team/chat",
+        }
+
     def test_with_blanks_around_it_is_replaced(self):
         raw = b'data: {"model" : "m", "choices": []}\r\n\r\n'
         assert json.loads(data_of(with_model(raw, self.NAME))) == {"model": "team/chat", "choices": []}
