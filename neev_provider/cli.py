@@ -10,31 +10,47 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, NoReturn
 
 import typer
 from rich.console import Console
 
 from neev_provider import __version__
+from neev_provider.commands.lazily import LazyGroup
 from neev_provider.emulator.command import emulator
 from neev_provider.errors import ConfigError, NeevError
 from neev_provider.settings import STORE_VARIABLE
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 __all__ = ["app", "main"]
 
+
+class _Commands(LazyGroup):
+    modules: ClassVar[Mapping[str, str]] = {
+        name: f"neev_provider.commands.{name}" for name in ("keys", "teams", "spend", "models")
+    }
+
+
 app: Final = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="NeevAI's Model Routing API for a whole team.",
 )
-models_app: Final = typer.Typer(no_args_is_help=True, help="The model catalog.")
-app.add_typer(models_app, name="models")
 app.command()(emulator)
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The proxy configuration.")]
+StatePath = Annotated[
+    Path,
+    typer.Option("--state", help="Directory for the generated key, the embedded store, logs and run files."),
+]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_CONFIG: Final = Path("proxy_config.yaml")
+DEFAULT_STATE: Final = Path(".neev")
 
 
 def _version(wanted: bool) -> None:
@@ -86,9 +102,7 @@ def serve(
         Literal["local", "echo"],
         typer.Option(help="The emulator's engine: local (a real small model) or echo."),
     ] = "local",
-    state: Annotated[
-        Path, typer.Option(help="Directory for the generated key, the embedded store, logs and run files.")
-    ] = Path(".neev"),
+    state: StatePath = DEFAULT_STATE,
     litellm: Annotated[
         bool | None,
         typer.Option(
@@ -144,45 +158,36 @@ def serve(
     asyncio.run(root.serve(flags, os.environ, Console()))
 
 
-@models_app.command("list")
-def list_models(
-    live: Annotated[bool, typer.Option("--live", help="Ask the upstream's own list too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """List the catalog: ids, owners, context windows, prices."""
-    from neev_provider import models_command  # noqa: PLC0415
-
-    catalog = (
-        asyncio.run(models_command.live_catalog(os.environ)) if live else models_command.catalog(os.environ)
-    )
-    if as_json:
-        typer.echo(models_command.as_json(catalog))
-    else:
-        Console().print(models_command.as_table(catalog))
-
-
-@models_app.command("sync-config")
-def sync_config(
+@app.command()
+def audit(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many changes; the last ones.")] = 50,
+    as_json: JsonFlag = False,
+    store: Annotated[str | None, typer.Option(envvar=STORE_VARIABLE, help="As for keys.")] = None,
+    state: StatePath = DEFAULT_STATE,
     config: ConfigPath = DEFAULT_CONFIG,
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 if the file is stale.")
-    ] = False,
-    base_url: Annotated[
-        str | None, typer.Option(help="Upstream for the speech models. [default: the vendor's]")
-    ] = None,
 ) -> None:
-    """Write the models of the catalog into the generated part of the proxy configuration."""
-    from neev_provider import models_command  # noqa: PLC0415
+    """Show who changed which key or team, and when; the newest first."""
+    from neev_provider.commands.audit import show_audit  # noqa: PLC0415
+    from neev_provider.commands.opening import StoreChoice  # noqa: PLC0415
 
-    difference = models_command.sync_config(config, base_url, check=check, environ=os.environ)
-    if not difference:
-        typer.echo(f"{config} is up to date.")
-    elif check:
-        typer.echo(difference, nl=False)
-        _fail(f"{config} is stale. Run: neev-gateway models sync-config --config {config}", code=1)
-    else:
-        typer.echo(difference, nl=False)
-        typer.echo(f"{config} written.")
+    show_audit(StoreChoice(store, state, config), limit=limit, as_json=as_json)
+
+
+@app.command()
+def doctor(
+    as_json: JsonFlag = False,
+    store: Annotated[str | None, typer.Option(envvar=STORE_VARIABLE, help="As for serve.")] = None,
+    upstream: Annotated[
+        str | None, typer.Option(help="`emulator` or a base URL.", show_default="as for serve")
+    ] = None,
+    state: StatePath = DEFAULT_STATE,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Check a deployment, part by part, and say how to mend it; exit code 1 if something is wrong."""
+    from neev_provider.commands.doctor import examine  # noqa: PLC0415
+    from neev_provider.commands.opening import StoreChoice  # noqa: PLC0415
+
+    examine(StoreChoice(store, state, config), upstream, os.environ, as_json=as_json)
 
 
 def main() -> None:

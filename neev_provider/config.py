@@ -31,6 +31,7 @@ __all__ = [
     "ProxyConfig",
     "load_config",
     "read_document",
+    "read_yaml",
 ]
 
 _PREFIX: Final = "neev/"
@@ -138,21 +139,34 @@ def read_document(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot be read.
     """
+    document = read_yaml(
+        path, if_missing="Name a file with --config, or make one: neev-gateway models sync-config."
+    )
+    if not isinstance(document, dict):
+        raise ConfigError(str(path), "", "must be a mapping with a model_list", "See proxy_config.yaml.")
+    return document
+
+
+def read_yaml(path: Path, *, if_missing: str = "Name another file.") -> Any:
+    """Return what a YAML (or JSON) file holds; a key that stands twice is an error.
+
+    Args:
+        path: of the file.
+        if_missing: what to do if there is none.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     source = str(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(
-            source,
-            "",
-            "does not exist",
-            "Name a file with --config, or make one: neev-gateway models sync-config.",
-        ) from None
+        raise ConfigError(source, "", "does not exist", if_missing) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(source, "", f"cannot be read ({reason})", "Name a readable file.") from None
     try:
-        document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a subclass of SafeLoader
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a subclass of SafeLoader
     except (ValueError, RecursionError):
         # A date that is none; brackets without end.
         raise ConfigError(source, "", "holds a value that YAML cannot read", "Put texts in quotes.") from None
@@ -161,9 +175,6 @@ def read_document(path: Path) -> dict[str, Any]:
         raise ConfigError(
             source, yaml_place(error), f"is not valid YAML: {problem}", "Correct that line."
         ) from None
-    if not isinstance(document, dict):
-        raise ConfigError(source, "", "must be a mapping with a model_list", "See proxy_config.yaml.")
-    return document
 
 
 def _keys(entries: list[StaticKey], source: str, environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Keys and teams as a file declares them: the plan of what has to change, and carrying it out.
 
 A team is known by its id, a key by its alias. What the file does not mention is left alone, unless it is to be
-pruned. Called by the command line.
+pruned. A key may bring its token in a variable of the environment, so that one who declares it (a cluster's secret)
+has it before it is made. Called by the command line.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from neev_provider.admission.keys import changed_attributes
-from neev_provider.admission.records import ATTRIBUTES, encode_attributes
+from neev_provider.admission import tokens
+from neev_provider.admission.records import ATTRIBUTES, changed_attributes, encode_attributes
 from neev_provider.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from neev_provider.admission.keys import Keys, NewKey
     from neev_provider.admission.records import KeyInfo, TeamInfo
 
-__all__ = ["Declaration", "Step", "apply_plan", "make_plan", "read_declaration"]
+__all__ = ["Declaration", "DeclaredKey", "Step", "apply_plan", "make_plan", "read_declaration"]
 
-_IDENTITY: Final = frozenset({"id", "team"})
+_REFERENCE: Final = "os.environ/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,26 @@ class Declaration:
 
     Attributes:
         teams: id to attributes.
-        keys: alias to the id of the team, None for none, and attributes.
+        keys: alias to the key.
     """
 
     teams: Mapping[str, Mapping[str, Any]]
-    keys: Mapping[str, tuple[str | None, Mapping[str, Any]]]
+    keys: Mapping[str, DeclaredKey]
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredKey:
+    """A key that a file wants.
+
+    Attributes:
+        team: id of its team; None for none.
+        attributes: as `records.ATTRIBUTES` names them.
+        token: that it is to have; None for any.
+    """
+
+    team: str | None
+    attributes: Mapping[str, Any]
+    token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +66,16 @@ class Step:
         id: of what is there already; "" for what is to be made.
         team: of a key.
         attributes: that are set; None as a value unsets.
+        token: that a key is given; None for a random one.
     """
 
-    action: Literal["create", "update", "revoke"]
+    action: Literal["create", "update", "rotate", "revoke"]
     kind: Literal["team", "key"]
     name: str
     id: str = ""
     team: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    token: str | None = field(default=None, repr=False)
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -65,12 +83,13 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     keys: list[dict[str, Any]] = []
 
 
-def read_declaration(document: object, source: str) -> Declaration:
+def read_declaration(document: object, source: str, environ: Mapping[str, str] | None = None) -> Declaration:
     """Check what a YAML or JSON file holds.
 
     Args:
-        document: as parsed: `teams`, each with `id`, and `keys`, each with `alias` and perhaps `team`.
+        document: as parsed: `teams`, each with `id`, and `keys`, each with `alias` and perhaps `team` and `token`.
         source: the file's name, for errors.
+        environ: where tokens are found.
 
     Raises:
         ConfigError: names the place and the remedy.
@@ -82,14 +101,16 @@ def read_declaration(document: object, source: str) -> Declaration:
     teams: dict[str, Mapping[str, Any]] = {}
     for index, entry in enumerate(given.teams):
         name = _name(entry, "id", teams, source, f"teams[{index}]")
-        teams[name] = _checked(entry, source, f"teams[{index}]", is_team=True)
-    keys: dict[str, tuple[str | None, Mapping[str, Any]]] = {}
+        teams[name] = _checked(entry, {"id"}, source, f"teams[{index}]", is_team=True)
+    keys: dict[str, DeclaredKey] = {}
     for index, entry in enumerate(given.keys):
-        name = _name(entry, "alias", keys, source, f"keys[{index}]")
+        place = f"keys[{index}]"
+        name = _name(entry, "alias", keys, source, place)
         team = entry.get("team")
         if team is not None and not isinstance(team, str):
-            raise ConfigError(source, f"keys[{index}].team", "is not the id of a team", "Give a text.")
-        keys[name] = (team, _checked(entry, source, f"keys[{index}]", is_team=False))
+            raise ConfigError(source, f"{place}.team", "is not the id of a team", "Give a text.")
+        attributes = _checked(entry, {"team", "token"}, source, place, is_team=False)
+        keys[name] = DeclaredKey(team, attributes, _token(entry, team, source, place, environ or {}))
     return Declaration(teams, keys)
 
 
@@ -102,13 +123,43 @@ def _name(entry: Mapping[str, Any], name: str, known: Mapping[str, Any], source:
     return value
 
 
-def _checked(entry: Mapping[str, Any], source: str, place: str, *, is_team: bool) -> dict[str, Any]:
-    attributes = {name: value for name, value in entry.items() if name not in _IDENTITY}
+def _checked(
+    entry: Mapping[str, Any], identity: set[str], source: str, place: str, *, is_team: bool
+) -> dict[str, Any]:
+    attributes = {name: value for name, value in entry.items() if name not in identity}
     try:
         encode_attributes(attributes, is_team=is_team)
     except RequestError as error:
         raise ConfigError(source, f"{place}.{error.param}", error.message, "Correct it.") from None
     return attributes
+
+
+def _token(
+    entry: Mapping[str, Any], team: str | None, source: str, place: str, environ: Mapping[str, str]
+) -> str | None:
+    """Return the token that an entry refers to.
+
+    Raises:
+        ConfigError: it stands in the file itself, is not there, or is not one for this key.
+    """
+    place += ".token"
+    reference = entry.get("token")
+    if reference is None:
+        return None
+    if not isinstance(reference, str) or not reference.startswith(_REFERENCE):
+        raise ConfigError(
+            source, place, "is a secret and must not stand in a file", "Refer to it: token: os.environ/NAME."
+        )
+    variable = reference.removeprefix(_REFERENCE)
+    token = environ.get(variable, "").strip()
+    if not token:
+        raise ConfigError(source, place, f"the variable {variable} is not set", "Set it.")
+    key_id = tokens.id_of(token)
+    team_of_id = None if key_id is None or tokens.tag_of(key_id) == key_id else tokens.tag_of(key_id)
+    if key_id is None or team_of_id != team:
+        make = "neev-gateway keys new-token" + ("" if team is None else f" --team {team}")
+        raise ConfigError(source, place, f"{variable} is not a token for this key", f"Make one: {make}.")
+    return token
 
 
 async def make_plan(keys: Keys, declared: Declaration, *, prune: bool = False) -> list[Step]:
@@ -126,14 +177,17 @@ async def make_plan(keys: Keys, declared: Declaration, *, prune: bool = False) -
         ServerError: the store is away.
     """
     teams = {team.id: team for team in await keys.list_teams()}
-    present = {key.alias: key for key in await keys.list_keys() if key.alias is not None}
+    all_keys = await keys.list_keys()
+    present = {key.alias: key for key in all_keys if key.alias is not None}
     steps = [_team_step(name, wanted, teams.get(name)) for name, wanted in declared.teams.items()]
-    steps += [
-        _key_step(name, team, wanted, present.get(name)) for name, (team, wanted) in declared.keys.items()
-    ]
+    for name, wanted_key in declared.keys.items():
+        steps += await _key_steps(keys, name, wanted_key, present.get(name))
     if prune:
-        gone_keys = [key for key in await keys.list_keys() if key.alias not in declared.keys]
-        steps += [Step("revoke", "key", key.alias or key.id, key.id) for key in gone_keys]
+        steps += [
+            Step("revoke", "key", key.alias or key.id, key.id)
+            for key in all_keys
+            if key.alias not in declared.keys
+        ]
         steps += [Step("revoke", "team", name, name) for name in teams if name not in declared.teams]
     return [step for step in steps if step.action != "update" or step.attributes]
 
@@ -144,17 +198,33 @@ def _team_step(name: str, wanted: Mapping[str, Any], there: TeamInfo | None) -> 
     return Step("update", "team", name, name, attributes=_difference(there, wanted, is_team=True))
 
 
-def _key_step(name: str, team: str | None, wanted: Mapping[str, Any], there: KeyInfo | None) -> Step:
+async def _key_steps(keys: Keys, name: str, wanted: DeclaredKey, there: KeyInfo | None) -> list[Step]:
     if there is None:
-        return Step("create", "key", name, team=team, attributes=wanted)
-    if there.team_id != team:
+        return [Step("create", "key", name, "", wanted.team, wanted.attributes, wanted.token)]
+    if there.team_id != wanted.team:
         raise RequestError(
             "invalid_value",
-            f"The key '{name}' is of the team '{there.team_id}' and declared for '{team}'. Its token names its team: "
-            "revoke it, or declare a key of another alias.",
+            f"The key '{name}' is of {_of(there.team_id)} and declared for {_of(wanted.team)}. Its token names its "
+            "team: revoke it, or declare a key of another alias.",
             param="team",
         )
-    return Step("update", "key", name, there.id, team, _difference(there, wanted, is_team=False))
+    changes = _difference(there, wanted.attributes, is_team=False)
+    steps = [Step("update", "key", name, there.id, wanted.team, changes)]
+    if wanted.token is not None:
+        if tokens.id_of(wanted.token) != there.id:
+            raise RequestError(
+                "invalid_value",
+                f"The key '{name}' has the id {there.id}, and its declared token another. Revoke the key, or declare "
+                "a key of another alias.",
+                param="token",
+            )
+        if not await keys.is_token(there.id, wanted.token):
+            steps.append(Step("rotate", "key", name, there.id, wanted.team, token=wanted.token))
+    return steps
+
+
+def _of(team: str | None) -> str:
+    return "no team" if team is None else f"the team '{team}'"
 
 
 def _difference(there: TeamInfo, wanted: Mapping[str, Any], *, is_team: bool) -> dict[str, Any]:
@@ -170,26 +240,26 @@ def _difference(there: TeamInfo, wanted: Mapping[str, Any], *, is_team: bool) ->
     return changed_attributes(there, complete, is_team=is_team)
 
 
-async def apply_plan(keys: Keys, plan: Sequence[Step], *, by: str) -> list[NewKey]:
-    """Carry a plan out; return the keys that were made, with their tokens.
+async def apply_plan(keys: Keys, plan: Sequence[Step], *, by: str) -> AsyncIterator[NewKey]:
+    """Carry a plan out; yields each key that was made, with its token, at once: a later step may fail.
 
     Raises:
         RequestError: a step cannot be done; those before it are.
         ServerError: the store is away.
     """
-    made: list[NewKey] = []
     for step in plan:
         match step.action, step.kind:
             case "create", "team":
                 await keys.create_team(step.attributes, team_id=step.name, by=by)
             case "create", "key":
-                made.append(await keys.create_key(step.attributes, team=step.team, by=by))
+                yield await keys.create_key(step.attributes, team=step.team, token=step.token, by=by)
             case "update", "team":
                 await keys.update_team(step.id, step.attributes, by=by)
             case "update", "key":
                 await keys.update_key(step.id, step.attributes, by=by)
+            case "rotate", _:
+                await keys.rotate_key(step.id, token=step.token, by=by)
             case "revoke", "team":
                 await keys.delete_team(step.id, with_keys=True, by=by)
             case _:
                 await keys.revoke_key(step.id, by=by)
-    return made

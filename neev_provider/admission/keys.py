@@ -6,8 +6,8 @@ process: nothing caches a record. Called by the command line and the admin route
 
 from __future__ import annotations
 
-import asyncio
-import json
+import contextlib
+import hmac
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,19 +16,25 @@ from typing import TYPE_CHECKING, Any, Final
 from neev_provider.admission import tokens
 from neev_provider.admission.audit import AuditEntry, read_audit
 from neev_provider.admission.index import Index
-from neev_provider.admission.records import Change, KeyInfo, TeamInfo, encode_attributes, read_subject
+from neev_provider.admission.records import (
+    Change,
+    KeyInfo,
+    TeamInfo,
+    changed_attributes,
+    encode_attributes,
+)
 from neev_provider.admission.rules import Clock
-from neev_provider.admission.scripts import DESCRIBE, RECORD, key_name, prefix_of
-from neev_provider.errors import RequestError
+from neev_provider.admission.scripts import key_name
+from neev_provider.admission.subjects import Subjects
+from neev_provider.errors import RequestError, redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from neev_provider.store import Store
 
 __all__ = ["AuditEntry", "Keys", "NewKey"]
 
-_AT_ONCE: Final = 100
 _MAX_GRACE: Final = 30 * 86_400  # seconds
 
 
@@ -57,17 +63,24 @@ class Keys:
         self._store: Final = store
         self._clock: Final = clock or Clock()
         self._index: Final = Index(store, self._clock)
+        self._subjects: Final = Subjects(store, self._clock)
 
     # Keys
 
     async def create_key(
-        self, attributes: Mapping[str, Any] | None = None, *, team: str | None = None, by: str
+        self,
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        team: str | None = None,
+        token: str | None = None,
+        by: str,
     ) -> NewKey:
         """Make a key.
 
         Args:
             attributes: as `records.ATTRIBUTES` names them.
             team: id of its team.
+            token: that it is to have, with an id for this team; a random one by default.
             by: who does it, for the audit.
 
         Raises:
@@ -78,8 +91,10 @@ class Keys:
         change = encode_attributes(attributes, is_team=False)
         if team is not None and not tokens.is_tag(team):
             raise _no_team(team)
-        key_id = tokens.new_key_id(team)
-        token = tokens.new_token(key_id)
+        token = token or tokens.new_token(tokens.new_key_id(team))
+        key_id = tokens.id_of(token) or ""
+        if (team or key_id) != tokens.tag_of(key_id):
+            raise RequestError("invalid_value", "The token is not one for a key of this team.", param="token")
         fields = {
             "models": "",
             **change.set,
@@ -91,12 +106,17 @@ class Keys:
             fields["team"] = team
         tag = tokens.tag_of(key_id)
         alias = attributes.get("alias")
-        await self._claim_alias("key", alias, key_id)
+        claimed = await self._claim_alias("key", alias, key_id)
         if team is None:
             await self._index.add_owner(tag)
-        done = await self._record("create", tag, key_id, Change(fields), by, "create", attributes)
+        done = await self._subjects.write(
+            "create", tag, key_id, Change(fields), by=by, action="create", noted=attributes
+        )
         if done != b"ok":
-            await self._index.free("key", alias)
+            if claimed:
+                await self._index.free("key", alias)
+            if done == b"exists":
+                raise RequestError("invalid_value", f"The key '{key_id}' exists already.", param="token")
             raise _no_team(str(team))
         return NewKey(await self.key(key_id), token)
 
@@ -107,7 +127,9 @@ class Keys:
             RequestError: there is none of this id.
             ServerError: the store is away.
         """
-        found = [info for info in await self._describe(tokens.tag_of(key_id), key_id) if info.id == key_id]
+        found = [
+            info for info in await self._subjects.describe(tokens.tag_of(key_id), key_id) if info.id == key_id
+        ]
         keys = [info for info in found if isinstance(info, KeyInfo)]
         if not keys:
             raise _no_key(key_id)
@@ -131,10 +153,34 @@ class Keys:
         except RequestError:
             return None
 
+    async def find_key(self, word: str) -> KeyInfo:
+        """Return the key that a person means: by its token, id or alias.
+
+        Raises:
+            RequestError: there is none.
+            ServerError: the store is away.
+        """
+        key_id = tokens.id_of(word)
+        if key_id is not None:
+            return await self.key(key_id)
+        found = await self.key_of_alias(word)
+        if found is None and tokens.is_key_id(word):
+            found = await self.key(word)
+        if found is None:
+            # Perhaps a secret that was copied in part.
+            raise _no_key(redact(word))
+        return found
+
+    async def is_token(self, key_id: str, token: str) -> bool:
+        """Tell whether this is a key's present token."""
+        name = key_name(tokens.tag_of(key_id), key_id)
+        kept = await self._store.call(name, "HGET", name, "secret")
+        return isinstance(kept, bytes) and hmac.compare_digest(kept, tokens.digest_of(token))
+
     async def list_keys(self, *, team: str | None = None) -> list[KeyInfo]:
         """Return all keys, or those of a team, by the time they were made."""
         tags = await self._index.owners() if team is None else [team]
-        keys = [info for info in await self._describe_all(tags) if isinstance(info, KeyInfo)]
+        keys = [info for info in await self._subjects.describe_all(tags) if isinstance(info, KeyInfo)]
         return sorted(keys, key=_age)
 
     async def update_key(self, key_id: str, attributes: Mapping[str, Any], *, by: str) -> KeyInfo:
@@ -156,12 +202,15 @@ class Keys:
         """Let calls of a key in again."""
         await self._update("key", await self.key(key_id), {"blocked": False}, by, "unblock")
 
-    async def rotate_key(self, key_id: str, *, grace_seconds: float = 0.0, by: str) -> NewKey:
+    async def rotate_key(
+        self, key_id: str, *, grace_seconds: float = 0.0, token: str | None = None, by: str
+    ) -> NewKey:
         """Give a key a new secret.
 
         Args:
             key_id: of the key; its id stays.
             grace_seconds: for how long the old secret is good too.
+            token: that it is to have, with the key's id; a random one by default.
             by: who does it.
 
         Raises:
@@ -173,14 +222,18 @@ class Keys:
         tag = tokens.tag_of(key_id)
         name = key_name(tag, key_id)
         old = await self._store.call(name, "HGET", name, "secret")
-        token = tokens.new_token(key_id)
+        token = token or tokens.new_token(key_id)
+        if tokens.id_of(token) != key_id:
+            raise RequestError("invalid_value", "The token is not one for this key.", param="token")
         fields: dict[str, str | bytes] = {"secret": tokens.digest_of(token), "updated": "+0"}
         removed: tuple[str, ...] = ("old_secret", "old_until")
         if grace_seconds and old is not None:
             fields |= {"old_secret": old, "old_until": f"+{round(grace_seconds * 1000)}"}
             removed = ()
         noted = {"grace_seconds": grace_seconds}
-        if await self._record("update", tag, key_id, Change(fields, removed), by, "rotate", noted) != b"ok":
+        change = Change(fields, removed)
+        done = await self._subjects.write("update", tag, key_id, change, by=by, action="rotate", noted=noted)
+        if done != b"ok":
             raise _no_key(key_id)
         return NewKey(await self.key(key_id), token)
 
@@ -193,10 +246,10 @@ class Keys:
         """
         before = await self.key(key_id)
         tag = tokens.tag_of(key_id)
-        if (
-            await self._record("delete", tag, key_id, Change(), by, "revoke", {"alias": before.alias})
-            != b"ok"
-        ):
+        done = await self._subjects.write(
+            "delete", tag, key_id, Change(), by=by, action="revoke", noted={"alias": before.alias}
+        )
+        if done != b"ok":
             raise _no_key(key_id)
         await self._index.free("key", before.alias)
         if before.team_id is None:
@@ -227,10 +280,14 @@ class Keys:
             )
         fields = {"models": "", **change.set, "id": team_id, "created": "+0", "updated": "+0"}
         alias = attributes.get("alias")
-        await self._claim_alias("team", alias, team_id)
+        claimed = await self._claim_alias("team", alias, team_id)
         await self._index.add_owner(team_id)
-        if await self._record("create", team_id, "", Change(fields), by, "create", attributes) != b"ok":
-            await self._index.free("team", alias)
+        done = await self._subjects.write(
+            "create", team_id, "", Change(fields), by=by, action="create", noted=attributes
+        )
+        if done != b"ok":
+            if claimed:
+                await self._index.free("team", alias)
             raise RequestError("invalid_value", f"The team '{team_id}' exists already.", param="team_id")
         return await self.team(team_id)
 
@@ -241,14 +298,26 @@ class Keys:
             RequestError: there is none of this id.
             ServerError: the store is away.
         """
-        found = await self._describe(team_id, "-") if tokens.is_tag(team_id) else []
+        found = await self._subjects.describe(team_id, "-") if tokens.is_tag(team_id) else []
         if not found:
             raise _no_team(team_id)
         return found[0]
 
+    async def find_team(self, word: str) -> TeamInfo:
+        """Return the team that a person means: by its id or alias.
+
+        Raises:
+            RequestError: there is none.
+            ServerError: the store is away.
+        """
+        with contextlib.suppress(RequestError):
+            return await self.team(word)
+        holder = await self._index.holder("team", word)
+        return await self.team(holder or word)
+
     async def list_teams(self) -> list[TeamInfo]:
         """Return all teams, by the time they were made."""
-        found = await self._describe_all(await self._index.owners())
+        found = await self._subjects.describe_all(await self._index.owners())
         return sorted((info for info in found if not isinstance(info, KeyInfo)), key=_age)
 
     async def update_team(self, team_id: str, attributes: Mapping[str, Any], *, by: str) -> TeamInfo:
@@ -280,7 +349,9 @@ class Keys:
         if with_keys:
             for key in await self.list_keys(team=team_id):
                 await self.revoke_key(key.id, by=by)
-        done = await self._record("delete", team_id, "", Change(), by, "revoke", {"alias": before.alias})
+        done = await self._subjects.write(
+            "delete", team_id, "", Change(), by=by, action="revoke", noted={"alias": before.alias}
+        )
         if done == b"has_keys":
             raise RequestError(
                 "invalid_value", f"The team '{team_id}' has keys; revoke them first.", param="team_id"
@@ -309,83 +380,41 @@ class Keys:
         change = encode_attributes(changed, is_team=is_team)
         change = Change({**change.set, "updated": "+0"}, change.removed)
         tag = before.id if is_team else tokens.tag_of(before.id)
-        done = await self._record("update", tag, "" if is_team else before.id, change, by, action, changed)
+        done = await self._subjects.write(
+            "update", tag, "" if is_team else before.id, change, by=by, action=action, noted=changed
+        )
         if done != b"ok":
             raise _no_team(before.id) if is_team else _no_key(before.id)
         if alias != before.alias:
             await self._index.free(kind, before.alias)
 
-    async def _record(
-        self, mode: str, tag: str, key_id: str, change: Change, by: str, action: str, noted: Mapping[str, Any]
-    ) -> Any:
-        what = {"action": action, "kind": "key" if key_id else "team", "id": key_id or tag, "changes": noted}
-        words: list[str | bytes | int] = [
-            prefix_of(tag),
-            self._clock.moved,
-            mode,
-            f":{key_id}" if key_id else "",
-            by,
-        ]
-        words += [json.dumps(what, default=str), len(change.set)]
-        for name, value in change.set.items():
-            words += [name, value]
-        return await self._store.run(RECORD, (key_name(tag, key_id),), [*words, *change.removed])
-
-    async def _describe(self, tag: str, key_id: str = "") -> list[TeamInfo]:
-        words = (prefix_of(tag), self._clock.moved, key_id)
-        _, *subjects = await self._store.run(DESCRIBE, (key_name(tag, ""),), words)
-        return [read_subject(subject, tag) for subject in subjects]
-
-    async def _describe_all(self, tags: Iterable[str]) -> list[TeamInfo]:
-        found: list[TeamInfo] = []
-        for some in _chunks(list(tags)):
-            for infos in await asyncio.gather(*map(self._describe, some)):
-                found += infos
-        return found
-
-    async def _claim_alias(self, kind: str, alias: str | None, owner: str) -> None:
-        """Take an alias.
+    async def _claim_alias(self, kind: str, alias: str | None, owner: str) -> bool:
+        """Take an alias; return whether it was not the owner's already.
 
         Raises:
             RequestError: it is another's.
         """
-        if alias is None or await self._index.claim(kind, alias, owner):
-            return
+        if alias is None:
+            return False
+        if await self._index.claim(kind, alias, owner):
+            return True
         holder = await self._index.holder(kind, alias) or ""
         try:
             there = await (self.key(holder) if kind == "key" else self.team(holder))
         except RequestError:
             there = None
-        if there is not None and there.alias == alias and holder != owner:
+        if there is not None and there.alias == alias:
+            if holder == owner:
+                return False
             raise RequestError(
                 "invalid_value", f"The alias '{alias}' is taken by another {kind}.", param="alias"
             )
         await self._index.take_over(kind, alias, owner)
-
-
-def changed_attributes(before: TeamInfo, wanted: Mapping[str, Any], *, is_team: bool) -> dict[str, Any]:
-    """Return those of the attributes that differ from what is there.
-
-    Raises:
-        RequestError: one is wrong.
-    """
-    there = before.attributes()
-    changed = {}
-    for name, value in wanted.items():
-        new = encode_attributes({name: value}, is_team=is_team)
-        old = encode_attributes({name: there.get(name)}, is_team=is_team)
-        is_unset = name == "blocked" and value is False and name not in there
-        if (new.set, new.removed) != (old.set, old.removed) and not is_unset:
-            changed[name] = value
-    return changed
+        return True
 
 
 def _age(info: TeamInfo) -> tuple[datetime, str]:
     return info.created_at or datetime.min.replace(tzinfo=UTC), info.id
-
-
-def _chunks(items: list[str]) -> list[list[str]]:
-    return [items[i : i + _AT_ONCE] for i in range(0, len(items), _AT_ONCE)]
 
 
 def _no_key(key_id: str) -> RequestError:

@@ -19,7 +19,15 @@ from neev_provider.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["ATTRIBUTES", "Change", "KeyInfo", "TeamInfo", "encode_attributes", "read_subject"]
+__all__ = [
+    "ATTRIBUTES",
+    "Change",
+    "KeyInfo",
+    "TeamInfo",
+    "changed_attributes",
+    "encode_attributes",
+    "read_subject",
+]
 
 _MOST_MODELS: Final = 500
 _LONGEST_NAME: Final = 200
@@ -239,6 +247,23 @@ def encode_attributes(attributes: Mapping[str, Any], *, is_team: bool) -> Change
         else:
             removed.extend(fields)
     return Change(written, tuple(removed))
+
+
+def changed_attributes(before: TeamInfo, wanted: Mapping[str, Any], *, is_team: bool) -> dict[str, Any]:
+    """Return those of the attributes that differ from what is there.
+
+    Raises:
+        RequestError: one is wrong.
+    """
+    there = before.attributes()
+    changed = {}
+    for name, value in wanted.items():
+        new = encode_attributes({name: value}, is_team=is_team)
+        old = encode_attributes({name: there.get(name)}, is_team=is_team)
+        is_unset = name == "blocked" and value is False and name not in there
+        if (new.set, new.removed) != (old.set, old.removed) and not is_unset:
+            changed[name] = value
+    return changed
 
 
 def read_subject(described: list[Any], team: str | None) -> TeamInfo:

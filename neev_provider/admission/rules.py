@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from time import time
 from typing import Final, Literal
 
-__all__ = ["MAX_BUDGET_NANOS", "NANOS", "AdmissionSettings", "Clock", "period_of"]
+__all__ = ["DAY_MS", "MAX_BUDGET_NANOS", "NANOS", "AdmissionSettings", "Clock", "period_of"]
+
+DAY_MS: Final = 86_400_000
+"""Milliseconds in a day."""
 
 NANOS: Final = 10**9
 """Nano-USD in a USD."""

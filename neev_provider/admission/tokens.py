@@ -12,9 +12,10 @@ import re
 import secrets
 from typing import Final
 
-__all__ = ["digest_of", "id_of", "is_tag", "new_key_id", "new_token", "tag_of"]
+__all__ = ["digest_of", "id_of", "is_key_id", "is_tag", "new_key_id", "new_token", "tag_of"]
 
 _TOKEN: Final = re.compile(r"sk-neev-([A-Za-z0-9-]{1,40}(?:_[a-z0-9]{8})?)\.[A-Za-z0-9_-]{43}")
+_KEY_ID: Final = re.compile(r"[A-Za-z0-9-]{1,40}(?:_[a-z0-9]{8})?")
 _TAG: Final = re.compile(r"[A-Za-z0-9-]{1,40}")
 _LETTERS: Final = "abcdefghijkmnpqrstuvwxyz23456789"  # 32; nothing that is taken for something else
 _SECRET_BYTES: Final = 32
@@ -34,6 +35,11 @@ def tag_of(key_id: str) -> str:
 def is_tag(text: str) -> bool:
     """Tell whether a team may have this id."""
     return _TAG.fullmatch(text) is not None
+
+
+def is_key_id(text: str) -> bool:
+    """Tell whether a key may have this id."""
+    return _KEY_ID.fullmatch(text) is not None
 
 
 def digest_of(token: str) -> bytes:

@@ -12,7 +12,7 @@ import contextlib
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from neev_provider.admission.rules import Clock
+from neev_provider.admission.rules import DAY_MS, Clock
 from neev_provider.admission.scripts import TOTAL, TOTAL_NAME, TOTAL_PREFIX
 from neev_provider.errors import NeevError
 
@@ -24,7 +24,6 @@ __all__ = ["Total"]
 _EVERY: Final = 0.9  # seconds, so that with the call itself a second is not exceeded
 _WORD_COUNTS_MS: Final = 10_000
 _STALE: Final = 5.0  # seconds
-_DAY: Final = 86_400
 _OWNERS_AT_ONCE: Final = 500
 
 
@@ -60,8 +59,9 @@ class Total:
         self._spent_by_all = 0
         self._held_by_others = 0
         self._seen_at: float | None = None
-        self._owners: set[str] = set()
-        self._told_owners: set[str] = set()
+        self._owners: Final[set[tuple[int, str]]] = set()  # with the day, in days since 1970 (UTC)
+        self._told_owners: Final[set[tuple[int, str]]] = set()
+        self._has_news: Final = asyncio.Event()
         self._day = -1
 
     @property
@@ -78,10 +78,17 @@ class Total:
         used = self._spent_by_all + self._held_by_others + self._telling + self._charged + self._held
         return max(0, self._budget - used)
 
-    def note_owner(self, tag: str) -> None:
-        """Remember that an owner was asked for today."""
-        if tag not in self._told_owners:
-            self._owners.add(tag)
+    def note_owner(self, tag: str, at: int) -> None:
+        """Remember that an owner was asked for on the day of `at` (Unix milliseconds, by the store's clock)."""
+        day = at // DAY_MS
+        if (day, tag) in self._told_owners:
+            return
+        if day > self._day:
+            self._day = day
+            self._told_owners.clear()
+        self._owners.add((day, tag))
+        # At once: if this process dies, reports and sweeps must find what the owner did.
+        self._has_news.set()
 
     def hold(self, nanos: int) -> None:
         """Count what was reserved."""
@@ -93,13 +100,20 @@ class Total:
         self._held -= released
 
     async def tell_for_ever(self) -> None:
-        """Tell once a second; ends by being cancelled."""
+        """Tell once a second, and at once of an owner's first request of a day; ends by being cancelled."""
         while True:
-            await asyncio.sleep(_EVERY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_EVERY):
+                    await self._has_news.wait()
+            self._has_news.clear()
             if self._budget is None and not (self._owners or self._charged or self._telling):
                 continue
-            with contextlib.suppress(NeevError):  # told with the next
+            try:
                 await self.tell()
+            except NeevError:
+                await asyncio.sleep(_EVERY)  # told with the next
+            if self._owners:
+                self._has_news.set()
 
     async def tell(self) -> None:
         """Add what was charged, and look.
@@ -120,15 +134,11 @@ class Total:
             self._telling,
             self._held,
             _WORD_COUNTS_MS,
-            *owners,
+            *(word for day, tag in owners for word in (day * DAY_MS, tag)),
         ]
-        _, spent, held, _, now = await self._store.run(TOTAL, (TOTAL_NAME,), words)
+        _, spent, held, _, _ = await self._store.run(TOTAL, (TOTAL_NAME,), words)
         self._telling = 0
         self._spent_by_all, self._held_by_others = int(spent), int(held)
         self._seen_at = monotonic()
-        day = int(now) // (_DAY * 1000)
-        if day != self._day:
-            self._day = day
-            self._told_owners.clear()
         self._told_owners.update(owners)
         self._owners.difference_update(owners)

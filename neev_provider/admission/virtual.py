@@ -260,7 +260,7 @@ class VirtualKeys:
         who, team_models, cap, settle.held_nanos, settle.at, *limits, left = reply
         principal = self._principal(settle.key_id, who, team_models)
         self._leases.hold(settle.lease, settle.tag)
-        self.total.note_owner(settle.tag)
+        self.total.note_owner(settle.tag, settle.at)
         self.total.hold(settle.held_nanos)
         headers: dict[bytes, bytes] = {}
         _add_headers(headers, b"requests", limits, _RPM)
@@ -307,6 +307,7 @@ class VirtualKeys:
             int(self.settings.clock.now() * 1000),
             held_nanos=nanos,
         )
+        self.total.note_owner(tag, settle.at)
         self.total.hold(nanos)
         max_tokens = cap if known.left is not None and demand.max_tokens is None and cap else None
         return VirtualGrant(self, settle, known.principal, max_tokens, {}, known)

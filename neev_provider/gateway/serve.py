@@ -8,8 +8,6 @@ configuration's meaning in `config.py`. Called by the command line.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import signal
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,11 +17,11 @@ import yaml
 
 from neev_provider import settings
 from neev_provider.config import load_config
-from neev_provider.errors import ConfigError
 from neev_provider.gateway import parts
 from neev_provider.gateway.environment import MASTER_KEY_VARIABLE, Environment, prepare
 from neev_provider.gateway.options import EMBEDDED, NO_STORE, resolve
 from neev_provider.gateway.process_metrics import serve_metrics
+from neev_provider.gateway.state import only_one, write_private
 from neev_provider.gateway.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from neev_provider.config import ProxyConfig
+    from neev_provider.errors import ConfigError
     from neev_provider.gateway.options import Flags, ServeOptions
 
 __all__ = ["serve", "welcome"]
@@ -57,7 +56,7 @@ async def serve(flags: Flags, environ: Mapping[str, str], console: Console) -> N
         if options.metrics_port:
             parts.require_free("--metrics-port", options.host, options.metrics_port)
         if options.store == EMBEDDED:
-            held.enter_context(_only_one(options.state))
+            held.enter_context(only_one(options.state))
         async with Supervisor() as supervisor:
             root = _Root(supervisor, options, config, environment, console)
             if options.metrics_port:
@@ -94,7 +93,7 @@ class _Root:
         if self.config.neev.models:
             # The other processes know the package's catalog only.
             environ[settings.CATALOG_VARIABLE] = str(
-                _write(self.options.state / "run" / "catalog.yaml", self.config.catalog.dump())
+                write_private(self.options.state / "run" / "catalog.yaml", self.config.catalog.dump())
             )
         await self._store(environ)
         await self._upstream(environ)
@@ -130,7 +129,7 @@ class _Root:
             spec, url = parts.store(self.options, environ)
             await self.supervisor.start(spec)
             self._done("store", f"embedded Valkey, kept in {self.options.state / 'store'}")
-            _write(self.options.state / "run" / "store", url + "\n")  # for the other commands
+            write_private(self.options.state / "run" / "store", url + "\n")  # for the other commands
         else:
             self._done("store", url.partition("://")[0])
         environ[settings.STORE_VARIABLE] = url
@@ -174,27 +173,6 @@ class _Stop:
         self.first.set()
 
 
-@contextlib.contextmanager
-def _only_one(state: Path) -> Any:
-    """Hold the state directory's lock: two stores on the same files would ruin them.
-
-    Raises:
-        ConfigError: another one has it.
-    """
-    file = _write(state / "run" / "lock", "")
-    with file.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                "--state",
-                str(state),
-                "is in use by another neev-gateway",
-                "Stop that one, or use another --state.",
-            ) from None
-        yield
-
-
 def _render(config: ProxyConfig, base_url: str, state: Path) -> Path:
     """Write the configuration that LiteLLM reads: speech follows the upstream in use.
 
@@ -203,7 +181,7 @@ def _render(config: ProxyConfig, base_url: str, state: Path) -> Path:
     """
     document: dict[str, Any] = dict(config.document)
     document["model_list"] = [_with_base(entry, base_url) for entry in document["model_list"]]
-    return _write(state / "run" / "proxy_config.yaml", yaml.safe_dump(document, sort_keys=False))
+    return write_private(state / "run" / "proxy_config.yaml", yaml.safe_dump(document, sort_keys=False))
 
 
 def _with_base(entry: dict[str, Any], base_url: str) -> dict[str, Any]:
@@ -211,18 +189,6 @@ def _with_base(entry: dict[str, Any], base_url: str) -> dict[str, Any]:
     if params.get("api_base") != settings.DEFAULT_BASE_URL:
         return entry
     return {**entry, "litellm_params": {**params, "api_base": base_url}}
-
-
-def _write(path: Path, text: str) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)  # keys may stand in it
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            str(path), "", f"cannot be written ({error.strerror})", "Use another --state."
-        ) from None
-    return path
 
 
 def welcome(base_url: str, key: str, config: ProxyConfig) -> str:

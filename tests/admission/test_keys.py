@@ -222,6 +222,10 @@ async def test_every_change_is_in_the_audit_and_no_secret(keys):
     assert not any(token in repr(entries) for token in (made.token, new.token))
 
 
+async def carry_out(keys, plan):
+    return [new async for new in apply_plan(keys, plan, by="test")]
+
+
 class TestADeclaration:
     FILE = {
         "teams": [{"id": "red", "max_budget": 100, "budget_duration": "1mo"}],
@@ -239,19 +243,19 @@ class TestADeclaration:
             ("create", "key", "bot"),
             ("create", "key", "ci"),
         ]
-        made = await apply_plan(keys, plan, by="test")
+        made = [new async for new in apply_plan(keys, plan, by="test")]
         assert [new.key.alias for new in made] == ["bot", "ci"]
         assert await make_plan(keys, declared, prune=True) == []
 
     async def test_changes_what_differs_and_prunes_if_told_to(self, keys):
-        await apply_plan(keys, await make_plan(keys, read_declaration(self.FILE, "f")), by="test")
+        await carry_out(keys, await make_plan(keys, read_declaration(self.FILE, "f")))
         wanted = {"teams": self.FILE["teams"], "keys": [{"alias": "bot", "team": "red", "tpm_limit": 9}]}
         declared = read_declaration(wanted, "f")
         (update,) = await make_plan(keys, declared)
         assert update.attributes == {"rpm_limit": None, "tpm_limit": 9}
         plan = await make_plan(keys, declared, prune=True)
         assert [(step.action, step.name) for step in plan] == [("update", "bot"), ("revoke", "ci")]
-        await apply_plan(keys, plan, by="test")
+        await carry_out(keys, plan)
         assert [key.alias for key in await keys.list_keys()] == ["bot"]
 
     @pytest.mark.parametrize(

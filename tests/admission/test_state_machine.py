@@ -257,7 +257,7 @@ class Admission(RuleBasedStateMachine):
         found["team"] = self.await_(self.api.team("team"))
         for key in self.known:
             if key.id not in self.model.keys and key.team is None:
-                self.await_(self.api._describe(key.id))  # expires what is left of it
+                self.await_(self.api.list_keys(team=key.id))  # expires what is left of it
         expected = {key.id: key.itself for key in self.model.keys.values()} | {"team": self.team}
         assert found.keys() == expected.keys()
         for name, subject in expected.items():

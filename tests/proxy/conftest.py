@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from neev_provider.models_command import sync_config
+from neev_provider.commands.models_catalog import sync_config
 from tests.proxy.serving import ROOT, serving
 
 OWN_PRICE = "{id: tts-1, modality: speech, voices: any, price: {characters: 15.0}}"

@@ -1,0 +1,207 @@
+"""Spend added up by key, team, model or day, and shown: as a table with bars, or as fields for JSON and CSV.
+
+Pure: asks no store. Called by `spend.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.bar import Bar
+from rich.markup import escape
+from rich.table import Table
+
+from neev_provider.admission.refusals import usd
+from neev_provider.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from neev_provider.admission.spend import DaySpend
+
+__all__ = ["Report", "Row", "add_up", "first_day", "report_fields", "report_table"]
+
+_SINCE: Final = re.compile(r"([1-9][0-9]{0,3})(d|w|mo)")
+_DAYS: Final = {"d": 1, "w": 7, "mo": 31}
+_LONGEST: Final = 400  # days that are kept
+_BAR: Final = 40  # characters
+_NO_TEAM: Final = "(no team)"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Figures of one key, team, model or day; see `DaySpend`."""
+
+    name: str
+    alias: str = ""
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    characters: int = 0
+    cost_nanos: int = 0
+    estimated: int = 0
+
+    def plus(self, entry: DaySpend | Row) -> Row:
+        """Return the sum."""
+        return Row(
+            self.name,
+            self.alias,
+            self.requests + entry.requests,
+            self.prompt_tokens + entry.prompt_tokens,
+            self.completion_tokens + entry.completion_tokens,
+            self.characters + entry.characters,
+            self.cost_nanos + entry.cost_nanos,
+            self.estimated + entry.estimated,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was spent.
+
+    Attributes:
+        by: `key`, `team`, `model` or `day`.
+        rows: the dearest first; days in their order, each of them.
+        total: of all.
+        first: day.
+        last: day.
+    """
+
+    by: str
+    rows: tuple[Row, ...]
+    total: Row
+    first: date
+    last: date
+
+
+def first_day(since: str, today: datetime) -> datetime:
+    """Return the first day that is meant by `30d` (today and the 29 days before), `6mo` or `2026-11-01`.
+
+    Raises:
+        RequestError: it is none of these, lies in the future, or more than 13 months back.
+    """
+    match = _SINCE.fullmatch(since)
+    if match is not None:
+        first = today - timedelta(days=int(match[1]) * _DAYS[match[2]] - 1)
+    else:
+        try:
+            first = datetime.combine(date.fromisoformat(since), today.timetz())
+        except ValueError:
+            raise _wrong_since("must be a number and d, w or mo, as 30d, or a day, as 2026-11-01") from None
+    if first > today:
+        raise _wrong_since("lies in the future")
+    return max(first, today - timedelta(days=_LONGEST))
+
+
+def add_up(
+    entries: Iterable[DaySpend], by: str, aliases: Mapping[str, str], days: tuple[date, date]
+) -> Report:
+    """Return the sums.
+
+    Args:
+        entries: of the days.
+        by: what to add up by.
+        aliases: id to alias, where there is one.
+        days: the first and the last.
+    """
+    rows: dict[str, Row] = {}
+    first, last = days
+    if by == "day":
+        for number in range((last - first).days + 1):
+            name = (first + timedelta(days=number)).isoformat()
+            rows[name] = Row(name)
+    total = Row("total")
+    for entry in entries:
+        name = _name(entry, by)
+        rows[name] = rows.get(name, Row(name, aliases.get(name, ""))).plus(entry)
+        total = total.plus(entry)
+    found = list(rows.values())
+    if by != "day":
+        found.sort(key=lambda row: (-row.cost_nanos, row.name))
+    return Report(by, tuple(found), total, first, last)
+
+
+def _name(entry: DaySpend, by: str) -> str:
+    match by:
+        case "key":
+            return entry.key_id
+        case "team":
+            return entry.team_id or _NO_TEAM
+        case "model":
+            return entry.model or "(none)"
+        case _:
+            return entry.day
+
+
+def report_fields(report: Report) -> dict[str, Any]:
+    """Return the report as JSON has it; `columns` are the names of a row's fields."""
+    rows = [_fields(report.by, row) for row in report.rows]
+    total = _fields(report.by, report.total)
+    del total[report.by]
+    return {
+        "by": report.by,
+        "first_day": report.first.isoformat(),
+        "last_day": report.last.isoformat(),
+        "columns": list(_fields(report.by, report.total)),
+        "rows": rows,
+        "total": total,
+    }
+
+
+def _fields(by: str, row: Row) -> dict[str, Any]:
+    fields: dict[str, Any] = {by: row.name}
+    if by in {"key", "team"}:
+        fields["alias"] = row.alias
+    return fields | {
+        "requests": row.requests,
+        "input_tokens": row.prompt_tokens,
+        "output_tokens": row.completion_tokens,
+        "characters": row.characters,
+        "spend_usd": f"{row.cost_nanos // 10**9}.{row.cost_nanos % 10**9:09d}",
+        "spend_nanos": row.cost_nanos,
+        "estimated_requests": row.estimated,
+    }
+
+
+def report_table(report: Report) -> Table:
+    """Return the report as a table; days have bars."""
+    table = Table(box=None, pad_edge=False, show_footer=len(report.rows) > 1)
+    total = report.total
+    table.add_column(report.by.capitalize(), "total", overflow="fold")
+    if report.by in {"key", "team"}:
+        table.add_column("Alias", overflow="fold")
+    for heading, figure in (
+        ("Requests", f"{total.requests:,}"),
+        ("Input tokens", f"{total.prompt_tokens:,}"),
+        ("Output tokens", f"{total.completion_tokens:,}"),
+        ("Characters", f"{total.characters:,}"),
+        ("Estimated", f"{total.estimated:,}"),
+        ("Spent", usd(total.cost_nanos)),
+    ):
+        table.add_column(heading, figure, justify="right", no_wrap=True)
+    if report.by == "day":
+        table.add_column("")
+    most = max((row.cost_nanos for row in report.rows), default=0)
+    for row in report.rows:
+        cells: list[Any] = [escape(row.name)]
+        if report.by in {"key", "team"}:
+            cells.append(escape(row.alias or "-"))
+        cells += [
+            f"{row.requests:,}",
+            f"{row.prompt_tokens:,}",
+            f"{row.completion_tokens:,}",
+            f"{row.characters:,}",
+            f"{row.estimated:,}",
+            usd(row.cost_nanos),
+        ]
+        if report.by == "day":
+            cells.append(Bar(most or 1, 0, row.cost_nanos, width=_BAR, color="green"))
+        table.add_row(*cells)
+    return table
+
+
+def _wrong_since(rule: str) -> RequestError:
+    return RequestError("invalid_value", f"'--since' {rule}.", param="since")

@@ -1,0 +1,53 @@
+"""The state directory: its lock, and the files that are written there. Called by `serve.py` and the commands."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from typing import TYPE_CHECKING
+
+from neev_provider.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["only_one", "write_private"]
+
+
+@contextlib.contextmanager
+def only_one(state: Path) -> Iterator[None]:
+    """Hold the state directory's lock: two stores on the same files would ruin them.
+
+    Raises:
+        ConfigError: another one has it.
+    """
+    file = write_private(state / "run" / "lock", "")
+    with file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                "--state",
+                str(state),
+                "is in use by another neev-gateway",
+                "Stop that one, or use another --state.",
+            ) from None
+        yield
+
+
+def write_private(path: Path, text: str) -> Path:
+    """Write a file that only its owner may read, and return its path.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # keys may stand in it
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            str(path), "", f"cannot be written ({error.strerror})", "Use another --state."
+        ) from None
+    return path
