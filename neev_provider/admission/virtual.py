@@ -11,7 +11,7 @@ import contextlib
 import hmac
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 
@@ -45,6 +45,21 @@ _MOST_PRINCIPALS: Final = 20_000
 _RESET: Final = b"1m1s"  # when the second of this request has left the window
 _RPM, _TPM, _PARALLEL, _TEAM = 0, 2, 4, 5  # where admit.lua's figures stand: a limit, and what is left of it
 _ABOUT_THE_KEY: Final = frozenset({b"unknown", b"blocked", b"team_blocked", b"expired"})
+
+
+class _Admitted(msgspec.Struct, array_like=True):
+    """What admit.lua packs; `left` is the nano-USD that budgets leave, -1 without a budget."""
+
+    who: str
+    team_models: str
+    max_tokens: int
+    held_nanos: int
+    at: int
+    limits: list[int]
+    left: int
+
+
+_ADMITTED: Final = msgspec.msgpack.Decoder(_Admitted)
 
 
 class VirtualGrant:
@@ -124,7 +139,7 @@ class VirtualKeys:
             if self.settings.on_store_outage == "allow"
             else None
         )
-        self._principals: Final[dict[tuple[str, bytes, bytes], Principal]] = {}
+        self._principals: Final[dict[tuple[str, str, str], Principal]] = {}
         self._tasks: Final[list[asyncio.Task[None]]] = []
 
     @property
@@ -200,7 +215,7 @@ class VirtualKeys:
             if self._known is not None:
                 self._known.forget(digest)
             raise refusal(status, (), None)
-        return self._principal(key_id, *rest)
+        return self._principal(key_id, *(text.decode() for text in rest))
 
     async def admit(self, token: str | None, demand: Demand) -> Grant:
         """Do as `Access.admit`."""
@@ -246,7 +261,7 @@ class VirtualKeys:
             if self._known is not None and code in _ABOUT_THE_KEY:
                 self._known.forget(digest)
             raise refusal(code, details, demand)
-        return self._grant(rest, settle, digest, demand)
+        return self._grant(_ADMITTED.decode(rest[0]), settle, digest, demand)
 
     def settled(self, settle: Settle, known: KnownKey | None) -> None:
         """Charge what a grant's request did cost; called by the grant."""
@@ -256,9 +271,10 @@ class VirtualKeys:
             KnownKeys.give_back(known, settle.held_nanos - settle.cost_nanos)
         self._settler.add(settle)
 
-    def _grant(self, reply: list[Any], settle: Settle, digest: bytes, demand: Demand) -> VirtualGrant:
-        who, team_models, cap, settle.held_nanos, settle.at, *limits, left = reply
-        principal = self._principal(settle.key_id, who, team_models)
+    def _grant(self, admitted: _Admitted, settle: Settle, digest: bytes, demand: Demand) -> VirtualGrant:
+        settle.held_nanos, settle.at = admitted.held_nanos, admitted.at
+        cap, limits, left = admitted.max_tokens, admitted.limits, admitted.left
+        principal = self._principal(settle.key_id, admitted.who, admitted.team_models)
         self._leases.hold(settle.lease, settle.tag)
         self.total.note_owner(settle.tag, settle.at)
         self.total.hold(settle.held_nanos)
@@ -266,7 +282,7 @@ class VirtualKeys:
         _add_headers(headers, b"requests", limits, _RPM)
         _add_headers(headers, b"tokens", limits, _TPM)
         max_tokens = None
-        if left != b"":
+        if left >= 0:
             asked = demand.output_cap if demand.max_tokens is None else demand.max_tokens
             if cap < asked:
                 headers[b"x-neev-max-tokens-clamped"] = b"%d" % cap
@@ -278,7 +294,7 @@ class VirtualKeys:
                 rpm=_lowest(limits, _RPM),
                 tpm=_lowest(limits, _TPM),
                 parallel=_lowest(limits, _PARALLEL),
-                left=None if left == b"" else left,
+                left=None if left < 0 else left,
                 seen_at=monotonic(),
             )
             self._known.remember(digest, known)
@@ -312,20 +328,20 @@ class VirtualKeys:
         max_tokens = cap if known.left is not None and demand.max_tokens is None and cap else None
         return VirtualGrant(self, settle, known.principal, max_tokens, {}, known)
 
-    def _principal(self, key_id: str, who: bytes, team_models: bytes) -> Principal:
+    def _principal(self, key_id: str, who: str, team_models: str) -> Principal:
         """Return who holds a key, as the store just told; made once for the same words."""
         words = (key_id, who, team_models)
         principal = self._principals.get(words)
         if principal is None:
-            alias, team, models = who.split(b"\0")
+            alias, team, models = who.split("\0")
             allowed = [
                 frozenset(msgspec.json.decode(text, type=list[str])) for text in (models, team_models) if text
             ]
             principal = Principal(
                 key_id,
                 frozenset.intersection(*allowed) if allowed else None,
-                alias.decode() or None,
-                team.decode() or None,
+                alias or None,
+                team or None,
                 is_limited=True,
             )
             if len(self._principals) >= _MOST_PRINCIPALS:

@@ -51,7 +51,10 @@ local function settle(at_arg)
     local record = call('HMGET', prefix .. subject[2], 'models', 'period', 'anchor')
     if record[1] then
       local use = usage_of(subject[1], record[2], record[3], now)
-      call('HSET', use.name, 'w', use.window, 'pw', use.replaced, 'spent', use.spent + nanos, 'held', use.held)
+      if use.is_new then
+        call('HSET', use.name, 'w', use.window, 'e', use.reset or NEVER, 'pw', '')
+      end
+      call('HSET', use.name, 'spent', use.spent + nanos, 'held', use.held)
     end
   end
   add_to_day(at, key_id, model, 1, prompt, completion, nanos, estimated, characters)

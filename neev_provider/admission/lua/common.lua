@@ -6,8 +6,8 @@
 --
 --   key:<id>, team   records: secrets, limits, budget (hash; written by record.lua)
 --   ids, audit       the owner's keys (set), and who changed what (stream)
---   use<suffix>      w, pw: the budget's window and those that it replaced when its duration was changed;
---                    spent, held: nano-USD; par: open leases
+--   use<suffix>      w, e, pw: the budget's window, when it ends (ms), and those that it replaced when its duration was
+--                    changed; spent, held: nano-USD; par: open leases
 --   win<suffix>      requests and tokens by second (61 buckets r0..r60, t0..t60), their sums r and t, last second
 --   leases, due      open leases (hash) and when they expire (sorted set, ms)
 --   late:<lease>     a lease that expired, until its process settles it after all
@@ -32,6 +32,7 @@ local WINDOW_TTL = 120   -- seconds
 local DAY_TTL = 400 * 86400
 local LATE_TTL = 86400
 local DAY_MS = 86400000
+local NEVER = 9e15       -- when a budget's window ends that has no end
 
 -- Redis takes and gives numbers exactly, as arguments and replies; only joining them to text would round them.
 local function int(number)
@@ -101,17 +102,21 @@ end
 -- What a subject has used; in a new window nothing is spent or held.
 local function usage_of(suffix, period, anchor, at)
   local name = prefix .. 'use' .. suffix
-  local stored = call('HMGET', name, 'w', 'spent', 'held', 'par', 'pw')
-  local window, reset = window_at(period, anchor, at)
+  local stored = call('HMGET', name, 'w', 'spent', 'held', 'par', 'e')
   local use = {
-    name = name, window = window, reset = reset,
+    name = name, window = stored[1], reset = tonumber(stored[5]),
     spent = tonumber(stored[2]) or 0, held = tonumber(stored[3]) or 0, par = tonumber(stored[4]) or 0,
-    replaced = stored[5] or '',
   }
-  if not stored[1] or has_ended(stored[1], window) then
-    use.spent, use.held, use.replaced, use.is_new = 0, 0, '', true
-  else
-    use.window = stored[1]
+  if not use.reset or at >= use.reset then
+    -- Most requests come within the window that is stored, and need not work out which it is.
+    local window, reset = window_at(period, anchor, at)
+    use.reset = reset or NEVER
+    if not use.window or has_ended(use.window, window) then
+      use.window, use.spent, use.held, use.is_new = window, 0, 0, true
+    end
+  end
+  if use.reset == NEVER then
+    use.reset = nil
   end
   return use
 end

@@ -67,13 +67,16 @@ if mode == 'create' and is_key and values.team and call('EXISTS', prefix .. 'tea
 end
 
 if mode == 'create' then
-  call('HSET', use_name, 'w', (window_at(values.period, values.anchor, now)), 'spent', '0', 'held', '0', 'par', '0')
+  local window, reset = window_at(values.period, values.anchor, now)
+  call('HSET', use_name, 'w', window, 'e', reset or NEVER, 'spent', '0', 'held', '0', 'par', '0')
 elseif values.period or values.anchor then
   -- What is spent and held counts in the new window too.
   local old = call('HMGET', name, 'period', 'anchor')
   local use = usage_of(suffix, old[1], old[2], now)
-  local window = window_at(values.period or old[1], values.anchor or old[2], now)
-  call('HSET', use_name, 'w', window, 'pw', use.replaced .. ' ' .. use.window .. ' ', 'spent', use.spent, 'held', use.held)
+  local window, reset = window_at(values.period or old[1], values.anchor or old[2], now)
+  local replaced = use.is_new and '' or call('HGET', use_name, 'pw') or ''
+  call('HSET', use_name, 'w', window, 'e', reset or NEVER, 'pw', replaced .. ' ' .. use.window .. ' ',
+    'spent', use.spent, 'held', use.held)
 end
 if values.models and exists then
   for _, field in ipairs(call('HKEYS', name)) do
