@@ -23,10 +23,12 @@ from neev_provider import settings
 from neev_provider.admission import Principal
 from neev_provider.admission.static import StaticKeys
 from neev_provider.admission.virtual import MASTER, VirtualKeys
+from neev_provider.catalog import Catalog
 from neev_provider.config import load_config
 from neev_provider.errors import ConfigError, NeevError, ServerError
 from neev_provider.gateway.access import admission_settings
 from neev_provider.litellm_errors import marked
+from neev_provider.litellm_prices import register_prices
 from neev_provider.loops import PerLoop
 from neev_provider.store import Store, check_store
 
@@ -147,6 +149,9 @@ class _Opened:
     async def _make(self) -> Access:
         path, master_key = proxy_server.user_config_file_path, proxy_server.master_key
         config = None if path is None else await asyncio.to_thread(load_config, path, self._environ)
+        register_prices(
+            Catalog.load(settings.catalog_path(self._environ)) if config is None else config.catalog
+        )
         keys = {} if config is None else dict(config.keys)
         known = {token: Principal(alias, alias=alias) for token, alias in keys.items()}
         url = settings.store_url(self._environ)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import litellm
 import msgspec
 
-from neev_provider.admission import Demand, Spent
+from neev_provider.admission import DEFAULT_OUTPUT_CAP, Demand, Spent
 from neev_provider.litellm_errors import PROVIDER
 from neev_provider.usage import estimate_tokens
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMIT_FIELDS", "demand_of", "nanos_of", "spent_of"]
 
-DEFAULT_OUTPUT_CAP: Final = 16_384  # tokens, for a model whose limit is not known
 LIMIT_FIELDS: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 """The names under which the endpoints take a limit of produced tokens."""
 
@@ -117,11 +116,12 @@ def nanos_of(usd: object) -> int | None:
 
 
 def _prices(entry: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a deployment's price list: the configuration's; of other providers' models also LiteLLM's."""
+    """Return a deployment's price list: the configuration's over LiteLLM's, which of our models is the catalog's."""
     params, info = entry.get("litellm_params") or {}, entry.get("model_info") or {}
     model = str(params.get("model", ""))
     if is_ours(model):
-        return info
+        own = f"{PROVIDER}/{name}" if "*" in model else model
+        return {**(litellm.model_cost.get(own) or {}), **info}
     model = name if "*" in model else model
     known = litellm.model_cost.get(model) or litellm.model_cost.get(model.partition("/")[2]) or {}
     return {

@@ -6,18 +6,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import litellm
 from litellm.utils import custom_llm_setup
 
 from neev_provider.adapter import NeevLLM
-from neev_provider.config_sync import model_info
 from neev_provider.litellm_errors import PROVIDER
 from neev_provider.litellm_plugin import NeevPlugin
-
-if TYPE_CHECKING:
-    from neev_provider.catalog import Model
+from neev_provider.litellm_prices import register_prices
 
 __all__ = ["neev", "plugin", "register"]
 
@@ -47,14 +44,4 @@ def register(handler: NeevLLM = neev) -> None:
     custom_llm_setup()
     litellm.logging_callback_manager.add_litellm_callback(plugin)
     # So that litellm.completion_cost() knows what a call cost; a proxy reads its own file.
-    litellm.register_model(
-        {f"{PROVIDER}/{model.id}": _cost_entry(model) for model in handler.catalog if model.price}
-    )
-
-
-def _cost_entry(model: Model) -> dict[str, Any]:
-    mode = "audio_speech" if model.modality == "speech" else "chat"
-    numbers = {
-        name: float(value) if "cost" in name else int(value) for name, value in model_info(model).items()
-    }
-    return {"litellm_provider": PROVIDER, "mode": mode, **numbers}
+    register_prices(handler.catalog)

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Access", "Demand", "FreeGrant", "Grant", "Principal", "Spent"]
+__all__ = ["DEFAULT_OUTPUT_CAP", "Access", "Demand", "FreeGrant", "Grant", "Principal", "Spent"]
+
+DEFAULT_OUTPUT_CAP: Final = 16_384
+"""Tokens that a request without a limit may produce, on a model whose own limit is not known."""
 
 _NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
 

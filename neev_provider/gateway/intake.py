@@ -7,8 +7,9 @@ fault with a request is told only to who may call. Called by `chat.py` and `spee
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from neev_provider.admission import DEFAULT_OUTPUT_CAP
 from neev_provider.contract import peek_model
 from neev_provider.errors import RequestError
 from neev_provider.gateway.bill import Bill
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from neev_provider.routing import Group
 
 __all__ = ["Call", "Request", "output_cap", "take_in"]
-
-DEFAULT_OUTPUT_CAP: Final = 16_384  # tokens, for a model whose limit is not known
 
 
 class Request(Protocol):

@@ -30,6 +30,8 @@ OWN = """
   - model_name: voice
     litellm_params: {model: openai/tts-1, api_base: "EMULATOR", api_key: sk-nc-x}
     model_info: {mode: audio_speech, input_cost_per_character: 0.000015}
+  - model_name: bare             # priced by the catalog alone
+    litellm_params: {model: neev/gpt-oss-20b}
 
 litellm_settings:
 """

@@ -195,6 +195,15 @@ class TestLimits:
         free = await keys.create_key({}, by="test")
         assert (await call(http, free.token, chat(model="kimi-k3")))[0] == 200
 
+    async def test_an_entry_without_prices_is_charged_by_the_catalog(self, http, keys):
+        costs = []
+        for model in ("gpt-oss-20b", "bare"):
+            made = await keys.create_key({"max_budget": 1}, by="test")
+            status, _, answer = await call(http, made.token, chat(model=model))
+            assert status == 200, answer
+            costs.append((await settled(keys, made.key.id)).spend_nanos)
+        assert costs[0] == costs[1] > 0
+
     async def test_embeddings_of_a_chat_model_are_refused_and_cost_nothing(self, http, keys):
         made = await keys.create_key({"max_budget": 1}, by="test")
         status, _, answer = await call(
