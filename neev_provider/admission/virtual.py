@@ -41,6 +41,7 @@ MASTER: Final = Principal("master")
 """Who holds the master key."""
 
 _LOG: Final = logging.getLogger("neev_provider.admission")
+_CLOSE_SECONDS: Final = 5.0  # whoever stops a process waits no longer before killing it
 _MOST_PRINCIPALS: Final = 20_000
 _RESET: Final = b"1m1s"  # when the second of this request has left the window
 _RPM, _TPM, _PARALLEL, _TEAM = 0, 2, 4, 5  # where admit.lua's figures stand: a limit, and what is left of it
@@ -141,11 +142,11 @@ class VirtualKeys:
         """Begin what goes on in the background: leases, sweeps, the gateway's total."""
         with contextlib.suppress(ServerError):  # it is tried again every second
             await self.total.tell()
-        process = self._settler.process
+        process, settings = self._settler.process, self.settings
         for work in (
             self._leases.renew_for_ever(),
             self.total.tell_for_ever(),
-            sweep_for_ever(self._store, process, self._expired, self.settings.clock),
+            sweep_for_ever(self._store, process, self._expired, settings.clock, settings.lease_seconds),
         ):
             self._tasks.append(asyncio.create_task(work))
 
@@ -153,7 +154,7 @@ class VirtualKeys:
         """Return when everything that was settled is written."""
         await self._settler.flush()
 
-    async def close(self, grace: float = 10.0) -> None:
+    async def close(self, grace: float = _CLOSE_SECONDS) -> None:
         """Write what is not written yet, for `grace` seconds; log the rest as lines that can be replayed."""
         await self._settler.close(grace)
         for task in self._tasks:

@@ -137,6 +137,7 @@ def worker(
         litellm_url=litellm_url,
         litellm_routes=options.litellm_routes,
         ready_file=str((options.state / "run" / f"gateway-{number}.ready").absolute()),
+        ledger_file=str((options.state / "log" / f"ledger-{number}.jsonl").absolute()),
         limits=options.limits,
     )
     ready_file = options.state / "run" / f"gateway-{number}.ready"
@@ -147,7 +148,8 @@ def worker(
         log=None,
         ready=lambda: _exists(ready_file),
         ready_file=ready_file,
-        stop_seconds=options.grace + options.drain_delay + 5.0,
+        # Beyond the answers' grace: cut requests put things in order (1 s), settles are written or logged (5 s).
+        stop_seconds=options.grace + options.drain_delay + 10.0,
     )
 
 
