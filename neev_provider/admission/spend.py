@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from neev_provider.admission.owners import owners_of_day
 from neev_provider.admission.scripts import prefix_of
-from neev_provider.admission.sweeping import owners_of_day
 from neev_provider.admission.tokens import tag_of
 
 if TYPE_CHECKING:

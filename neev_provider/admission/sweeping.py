@@ -10,6 +10,7 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from neev_provider.admission.owners import owners_of_day
 from neev_provider.admission.scripts import SWEEP, TOTAL_PREFIX, key_name, prefix_of
 from neev_provider.errors import NeevError
 
@@ -19,20 +20,10 @@ if TYPE_CHECKING:
     from neev_provider.admission.rules import Clock
     from neev_provider.store import Store
 
-__all__ = ["owners_of_day", "sweep", "sweep_for_ever"]
+__all__ = ["sweep", "sweep_for_ever"]
 
 _EVERY: Final = 30.0  # seconds, at most
 _AT_ONCE: Final = 100
-
-
-async def owners_of_day(store: Store, day: datetime) -> list[str]:
-    """Return the tags of the owners that were asked for on a day.
-
-    Raises:
-        ServerError: the store is away.
-    """
-    name = f"{TOTAL_PREFIX}day:{day:%Y%m%d}"
-    return [tag.decode() for tag in await store.call(name, "SMEMBERS", name)]
 
 
 async def sweep(store: Store, clock: Clock) -> tuple[int, int]:

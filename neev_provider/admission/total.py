@@ -1,8 +1,8 @@
 """The spend of the whole gateway: what this process adds to it, and a picture of it at most a second old.
 
 Each process adds what it charged and says what it holds, once a second, and reads what all do. The budget of the
-gateway is checked against that picture, so it may be overshot by what other processes let in within a second. The
-same call names the owners that were asked for today, for reports and sweeps. Called by `virtual.py`.
+gateway is checked against that picture, so it may be overshot by what other processes let in within a second.
+Called by `virtual.py`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ __all__ = ["Total"]
 _EVERY: Final = 0.9  # seconds, so that with the call itself a second is not exceeded
 _WORD_COUNTS_MS: Final = 10_000
 _STALE: Final = 5.0  # seconds
-_DAY: Final = 86_400
-_OWNERS_AT_ONCE: Final = 500
 
 
 class Total:
@@ -60,9 +58,6 @@ class Total:
         self._spent_by_all = 0
         self._held_by_others = 0
         self._seen_at: float | None = None
-        self._owners: set[str] = set()
-        self._told_owners: set[str] = set()
-        self._day = -1
 
     @property
     def is_stale(self) -> bool:
@@ -78,11 +73,6 @@ class Total:
         used = self._spent_by_all + self._held_by_others + self._telling + self._charged + self._held
         return max(0, self._budget - used)
 
-    def note_owner(self, tag: str) -> None:
-        """Remember that an owner was asked for today."""
-        if tag not in self._told_owners:
-            self._owners.add(tag)
-
     def hold(self, nanos: int) -> None:
         """Count what was reserved."""
         self._held += nanos
@@ -96,7 +86,7 @@ class Total:
         """Tell once a second; ends by being cancelled."""
         while True:
             await asyncio.sleep(_EVERY)
-            if self._budget is None and not (self._owners or self._charged or self._telling):
+            if self._budget is None and not (self._charged or self._telling):
                 continue
             with contextlib.suppress(NeevError):  # told with the next
                 await self.tell()
@@ -110,7 +100,6 @@ class Total:
         if self._telling == 0:
             self._number += 1
             self._telling, self._charged = self._charged, 0
-        owners = list(self._owners)[:_OWNERS_AT_ONCE]
         words: list[str | int] = [
             TOTAL_PREFIX,
             self._clock.moved,
@@ -120,15 +109,8 @@ class Total:
             self._telling,
             self._held,
             _WORD_COUNTS_MS,
-            *owners,
         ]
-        _, spent, held, _, now = await self._store.run(TOTAL, (TOTAL_NAME,), words)
+        _, spent, held, _, _ = await self._store.run(TOTAL, (TOTAL_NAME,), words)
         self._telling = 0
         self._spent_by_all, self._held_by_others = int(spent), int(held)
         self._seen_at = monotonic()
-        day = int(now) // (_DAY * 1000)
-        if day != self._day:
-            self._day = day
-            self._told_owners.clear()
-        self._told_owners.update(owners)
-        self._owners.difference_update(owners)

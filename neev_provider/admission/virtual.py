@@ -18,12 +18,13 @@ import msgspec
 from neev_provider.admission import tokens
 from neev_provider.admission.leases import Leases
 from neev_provider.admission.outage import KnownKey, KnownKeys
+from neev_provider.admission.owners import Owners
 from neev_provider.admission.refusals import no_key, refusal, unknown_key
 from neev_provider.admission.rules import AdmissionSettings
 from neev_provider.admission.scripts import ADMIT, AUTHENTICATE, key_name, prefix_of
 from neev_provider.admission.settling import Settle, Settler
 from neev_provider.admission.sweeping import sweep_for_ever
-from neev_provider.admission.terms import FreeGrant, Principal
+from neev_provider.admission.terms import FreeGrant, Principal, Spent
 from neev_provider.admission.total import Total
 from neev_provider.errors import RequestError, ServerError
 from neev_provider.store.node import UnknownOutcomeError, unavailable
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from neev_provider.admission.terms import Access, Demand, Grant, Spent
+    from neev_provider.admission.terms import Access, Demand, Grant
     from neev_provider.store import Store
 
 __all__ = ["MASTER", "VirtualGrant", "VirtualKeys"]
@@ -120,6 +121,7 @@ class VirtualKeys:
             period=self.settings.budget_period,
             clock=clock,
         )
+        self._owners: Final = Owners(store)
         self._known: Final = (
             KnownKeys(seconds=self.settings.remember_seconds, parallel=self.settings.outage_parallel)
             if self.settings.on_store_outage == "allow"
@@ -146,6 +148,7 @@ class VirtualKeys:
         for work in (
             self._leases.renew_for_ever(),
             self.total.tell_for_ever(),
+            self._owners.note_for_ever(),
             sweep_for_ever(self._store, process, self._expired, settings.clock, settings.lease_seconds),
         ):
             self._tasks.append(asyncio.create_task(work))
@@ -240,14 +243,16 @@ class VirtualKeys:
             if isinstance(error, UnknownOutcomeError):
                 self._settler.add(settle)
             return self._admit_without_store(error, digest, key_id, tag, demand, tokens_taken)
-        if expired:
-            self._expired(expired, int(nanos))
+        self._expired(expired, int(nanos))
         if status == b"no":
             code, *details = rest
             if self._known is not None and code in _ABOUT_THE_KEY:
                 self._known.forget(digest)
             raise refusal(code, details, demand)
-        return self._grant(rest, settle, digest, demand)
+        grant = self._grant(rest, settle, digest, demand)
+        if not self._owners.is_noted(settle.tag, settle.at):
+            await self._note_owner(settle, grant)
+        return grant
 
     def settled(self, settle: Settle, known: KnownKey | None) -> None:
         """Charge what a grant's request did cost; called by the grant."""
@@ -257,11 +262,18 @@ class VirtualKeys:
             KnownKeys.give_back(known, settle.held_nanos - settle.cost_nanos)
         self._settler.add(settle)
 
+    async def _note_owner(self, settle: Settle, grant: VirtualGrant) -> None:
+        """Have the owner on record before upstream is called: if this process dies, others look there for leases."""
+        try:
+            await self._owners.note(settle.tag, settle.at)
+        except asyncio.CancelledError:
+            grant.settle(Spent())
+            raise
+
     def _grant(self, reply: list[Any], settle: Settle, digest: bytes, demand: Demand) -> VirtualGrant:
         who, team_models, cap, settle.held_nanos, settle.at, *limits, left = reply
         principal = self._principal(settle.key_id, who, team_models)
         self._leases.hold(settle.lease, settle.tag)
-        self.total.note_owner(settle.tag)
         self.total.hold(settle.held_nanos)
         headers: dict[bytes, bytes] = {}
         _add_headers(headers, b"requests", limits, _RPM)
@@ -309,6 +321,7 @@ class VirtualKeys:
             held_nanos=nanos,
         )
         self.total.hold(nanos)
+        self._owners.note_later(tag, settle.at)
         max_tokens = cap if known.left is not None and demand.max_tokens is None and cap else None
         return VirtualGrant(self, settle, known.principal, max_tokens, {}, known)
 

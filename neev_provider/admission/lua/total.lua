@@ -1,8 +1,8 @@
 -- The spend of the whole gateway: add what a process has charged since, and tell what all have charged and hold.
 --
 -- Its names lie in a slot of their own. KEYS[1] is total. ARGV: 3 process, 4 number, 5 period, 6 nano-USD charged
--- since the last call that was answered, 7 nano-USD held now, 8 ms that its word counts, then owners that were asked
--- for. Returns {window, nano-USD spent, held by others, ms until the next window or '', now}.
+-- since the last call that was answered, 7 nano-USD held now, 8 ms that its word counts.
+-- Returns {window, nano-USD spent, held by others, ms until the next window or '', now}.
 
 local name = KEYS[1]
 local process, number = ARGV[3], tonumber(ARGV[4])
@@ -35,11 +35,4 @@ for i = 1, #all, 2 do
   end
 end
 
-if #ARGV >= 9 then
-  local owners = day_name(now)
-  for i = 9, #ARGV do
-    call('SADD', owners, ARGV[i])
-  end
-  call('EXPIRE', owners, DAY_TTL)
-end
 return {window, spent, held, reset and reset - now or '', now}
