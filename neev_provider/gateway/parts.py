@@ -52,10 +52,16 @@ def emulator(options: ServeOptions, environ: Mapping[str, str]) -> tuple[ChildSp
     return spec, address
 
 
-def store(options: ServeOptions, environ: Mapping[str, str]) -> tuple[ChildSpec, str]:
+def store(options: ServeOptions, environ: Mapping[str, str], lock: int) -> tuple[ChildSpec, str]:
     """Return the embedded Valkey, and its URL.
 
     Every write is in a file before it is answered (append-only), and nothing is ever evicted.
+
+    Args:
+        options: where its files are.
+        environ: of `serve`.
+        lock: descriptor of the lock on those files; the store keeps it, so that it is held for as long as any store
+            that was started lives, also if `serve` was killed.
 
     Raises:
         ConfigError: the package is missing, or the directory cannot be used.
@@ -100,6 +106,7 @@ def store(options: ServeOptions, environ: Mapping[str, str]) -> tuple[ChildSpec,
         environ={name: environ[name] for name in ("PATH", "HOME", "LANG") if name in environ},
         log=_log_file(options, "store"),
         ready=lambda: _pongs(socket_path),
+        inherits=(lock,),
     )
     return spec, f"unix://{socket_path}"
 

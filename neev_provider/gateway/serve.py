@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import signal
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +28,7 @@ from neev_provider.gateway.process_metrics import serve_metrics
 from neev_provider.gateway.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from rich.console import Console
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from neev_provider.gateway.options import Flags, ServeOptions
 
 __all__ = ["serve", "welcome"]
+
+_LOCK_SECONDS: Final = 2.0
+_LOCK_PAUSE: Final = 0.05
 
 
 async def serve(flags: Flags, environ: Mapping[str, str], console: Console) -> None:
@@ -56,10 +60,9 @@ async def serve(flags: Flags, environ: Mapping[str, str], console: Console) -> N
     with ExitStack() as held:
         if options.metrics_port:
             parts.require_free("--metrics-port", options.host, options.metrics_port)
-        if options.store == EMBEDDED:
-            held.enter_context(_only_one(options.state))
+        lock = held.enter_context(_only_one(options.state)) if options.store == EMBEDDED else None
         async with Supervisor() as supervisor:
-            root = _Root(supervisor, options, config, environment, console)
+            root = _Root(supervisor, options, config, environment, console, lock)
             if options.metrics_port:
                 held.callback(serve_metrics(options.host, options.metrics_port, supervisor))
             starting = asyncio.create_task(root.start())
@@ -87,6 +90,7 @@ class _Root:
     config: ProxyConfig
     environment: Environment
     console: Console
+    lock: int | None = None
 
     async def start(self) -> None:
         """Start the parts in their order and say so."""
@@ -126,8 +130,8 @@ class _Root:
         if url == NO_STORE:
             environ.pop(settings.STORE_VARIABLE, None)
             return
-        if url == EMBEDDED:
-            spec, url = parts.store(self.options, environ)
+        if self.lock is not None:
+            spec, url = parts.store(self.options, environ, self.lock)
             await self.supervisor.start(spec)
             self._done("store", f"embedded Valkey, kept in {self.options.state / 'store'}")
             _write(self.options.state / "run" / "store", url + "\n")  # for the other commands
@@ -175,24 +179,35 @@ class _Stop:
 
 
 @contextlib.contextmanager
-def _only_one(state: Path) -> Any:
-    """Hold the state directory's lock: two stores on the same files would ruin them.
+def _only_one(state: Path) -> Iterator[int]:
+    """Hold the state directory's lock, and yield its descriptor: two stores on the same files would ruin them.
+
+    A store whose `serve` was killed ends by itself, and is waited for.
 
     Raises:
         ConfigError: another one has it.
     """
     file = _write(state / "run" / "lock", "")
+    ends = time.monotonic() + _LOCK_SECONDS
     with file.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                "--state",
-                str(state),
-                "is in use by another neev-gateway",
-                "Stop that one, or use another --state.",
-            ) from None
-        yield
+        while not _locked(lock.fileno()):
+            if time.monotonic() > ends:
+                raise ConfigError(
+                    "--state",
+                    str(state),
+                    "is in use by another neev-gateway",
+                    "Stop that one, or use another --state.",
+                )
+            time.sleep(_LOCK_PAUSE)
+        yield lock.fileno()
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _render(config: ProxyConfig, base_url: str, state: Path) -> Path:

@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 
+import pytest
+
 from tests.faults.house import (
     COMPLETION,
     PROMPT,
@@ -47,6 +49,23 @@ async def until_expired(house, account) -> None:
             await asyncio.sleep(0.1)
 
 
+def store_of(served) -> int:
+    (store,) = [pid for pid in served.descendants() if b"valkey-server" in command(pid)]
+    return store
+
+
+def kill_all_but_the_store(house) -> int:
+    """Return the store, which ends with its parent as soon as it can."""
+    served, workers = house.served, house.workers()
+    store = store_of(served)
+    # The workers first: they must not see the others go.
+    others = served.descendants() - {store, *workers}
+    for pid in (*workers, served.process.pid, *others):
+        os.kill(pid, signal.SIGKILL)
+    served.process.wait(10)
+    return store
+
+
 async def test_one_of_two_workers(tmp_path):
     with running(tmp_path) as served:
         async with visit(served) as house:
@@ -71,7 +90,9 @@ async def test_one_of_two_workers(tmp_path):
             books = await house.closed_books(account)
             estimate = prompt_estimate(body)
             assert (books.requests, books.estimated) == (STREAMS, len(broken))
-            assert books.spend == len(whole) * (5 * PROMPT + 120 * COMPLETION) + len(broken) * estimate * PROMPT
+            assert (
+                books.spend == len(whole) * (5 * PROMPT + 120 * COMPLETION) + len(broken) * estimate * PROMPT
+            )
             assert books.completion_tokens == len(whole) * 120
 
             # The supervisor has started another, and it serves.
@@ -95,10 +116,7 @@ async def test_all_processes_and_a_new_start(tmp_path):
             settled = await house.closed_books(account)
             tasks = await streams_begun(house, account, body, 25)
             everything = served.descendants()
-            (store,) = [pid for pid in everything if b"valkey-server" in command(pid)]
-            for pid in (served.process.pid, *(everything - {store})):
-                os.kill(pid, signal.SIGKILL)
-            served.process.wait(10)
+            kill_all_but_the_store(house)
             heard = await asyncio.gather(*tasks)
             assert all(stream.is_broken for stream in heard)
     # At once, while the store may still be ending with its supervisor.
@@ -110,3 +128,20 @@ async def test_all_processes_and_a_new_start(tmp_path):
             assert (books.requests, books.estimated) == (10 + 25, 25)
             assert (await house.ask(account, chat()))[0] == 200
     assert not any(exists(pid) for pid in everything)
+
+
+async def test_a_store_that_outlives_its_gateway_keeps_its_files_for_itself(tmp_path):
+    """Two stores on the same files would ruin them, so a new start waits for the old store, or refuses."""
+    with running(tmp_path) as served:
+        async with visit(served) as house:
+            account = await house.account()
+            assert (await house.ask(account, chat()))[0] == 200
+            before = await house.closed_books(account)
+            os.kill(store_of(served), signal.SIGSTOP)
+            store = kill_all_but_the_store(house)
+    with pytest.raises(AssertionError, match="is in use by another neev-gateway"), running(tmp_path):
+        pass
+    os.kill(store, signal.SIGCONT)  # it ends now: its gateway has gone
+    with running(tmp_path) as served:
+        async with visit(served) as house:
+            assert await house.books(account) == before
