@@ -139,6 +139,7 @@ class AdmissionOptions(msgspec.Struct, forbid_unknown_fields=True):
         master_key_may_call_models: the master key has no budget; without this it is for administration only.
         on_store_outage: `reject` every request while the store is away, or `allow` keys that were seen lately.
         remember_seconds: how long a key counts as seen lately.
+        lease_seconds: after which the calls of a process that died are charged their prompts and block nothing.
         max_budget: USD, of the whole gateway.
         budget_duration: after which that budget begins anew, as `30d` or `1mo`; None for never.
     """
@@ -146,6 +147,7 @@ class AdmissionOptions(msgspec.Struct, forbid_unknown_fields=True):
     master_key_may_call_models: bool = False
     on_store_outage: Literal["reject", "allow"] = "reject"
     remember_seconds: _Seconds = 600.0
+    lease_seconds: Annotated[float, msgspec.Meta(ge=5, le=3600)] = 90.0
     max_budget: Annotated[float, msgspec.Meta(ge=0, le=9_000_000)] | None = None
     budget_duration: Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,8}(s|m|h|d|w|mo)$")] | None = None
 

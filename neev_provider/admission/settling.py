@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from neev_provider.admission.owners import note_owner
+from neev_provider.admission.owners import put_on_record
 from neev_provider.admission.rules import Clock
 from neev_provider.admission.scripts import REPLAY, SETTLE, prefix_of, seen_name
 from neev_provider.errors import NeevError
@@ -217,6 +217,6 @@ async def replay(store: Store, line: str | bytes) -> int | None:
     except msgspec.DecodeError as error:
         raise ValueError(f"not a settle: {error}") from None
     words = (prefix_of(settle.tag), 0, *settle.words(), int(settle.sent))
-    await note_owner(store, settle.tag, settle.at)
+    await put_on_record(store, [settle.tag], settle.at)
     charged: Any = await store.run(REPLAY, (seen_name(settle.tag, settle.process),), words)
     return None if charged == b"seen" else int(charged)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["sweep", "sweep_for_ever"]
 
-_EVERY: Final = 30.0  # seconds
+_EVERY: Final = 30.0  # seconds, at most
 _AT_ONCE: Final = 100
 
 
@@ -50,12 +50,20 @@ async def sweep(store: Store, clock: Clock) -> tuple[int, int]:
 
 
 async def sweep_for_ever(
-    store: Store, process: str, on_expired: Callable[[int, int], None], clock: Clock
+    store: Store,
+    process: str,
+    on_expired: Callable[[int, int], None],
+    clock: Clock,
+    lease_seconds: float,
 ) -> None:
-    """Sweep every half minute unless another process does; ends by being cancelled."""
+    """Sweep every half minute, or lease's life if that is shorter, unless another process does.
+
+    Ends by being cancelled.
+    """
     lock = TOTAL_PREFIX + "sweeper"
+    every = min(_EVERY, lease_seconds)
     while True:
-        await asyncio.sleep(_EVERY)
+        await asyncio.sleep(every)
         with contextlib.suppress(NeevError):
-            if await store.call(lock, "SET", lock, process, "NX", "PX", int(_EVERY * 950)) is not None:
+            if await store.call(lock, "SET", lock, process, "NX", "PX", int(every * 950)) is not None:
                 on_expired(*await sweep(store, clock))

@@ -56,6 +56,7 @@ class Demand:
         prompt_nanos: nano-USD per prompt token, the dearest deployment's; None if the model is unpriced.
         completion_nanos: nano-USD per produced token; None if unpriced.
         flat_nanos: nano-USD that are known before, as a speech's characters are.
+        characters: of speech.
     """
 
     model: str
@@ -66,6 +67,7 @@ class Demand:
     prompt_nanos: int | None = None
     completion_nanos: int | None = None
     flat_nanos: int = 0
+    characters: int = 0
 
     @property
     def priced(self) -> bool:

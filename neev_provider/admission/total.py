@@ -1,8 +1,8 @@
 """The spend of the whole gateway: what this process adds to it, and a picture of it at most a second old.
 
 Each process adds what it charged and says what it holds, once a second, and reads what all do. The budget of the
-gateway is checked against that picture, so it may be overshot by what other processes let in within a second. The
-same call names the owners that were asked for today, for reports and sweeps. Called by `virtual.py`.
+gateway is checked against that picture, so it may be overshot by what other processes let in within a second.
+Called by `virtual.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from neev_provider.admission.rules import DAY_MS, Clock
+from neev_provider.admission.rules import Clock
 from neev_provider.admission.scripts import TOTAL, TOTAL_NAME, TOTAL_PREFIX
 from neev_provider.errors import NeevError
 
@@ -24,7 +24,6 @@ __all__ = ["Total"]
 _EVERY: Final = 0.9  # seconds, so that with the call itself a second is not exceeded
 _WORD_COUNTS_MS: Final = 10_000
 _STALE: Final = 5.0  # seconds
-_OWNERS_AT_ONCE: Final = 500
 
 
 class Total:
@@ -59,10 +58,6 @@ class Total:
         self._spent_by_all = 0
         self._held_by_others = 0
         self._seen_at: float | None = None
-        self._owners: Final[set[tuple[int, str]]] = set()  # with the day, in days since 1970 (UTC)
-        self._told_owners: Final[set[tuple[int, str]]] = set()
-        self._has_news: Final = asyncio.Event()
-        self._day = -1
 
     @property
     def is_stale(self) -> bool:
@@ -78,18 +73,6 @@ class Total:
         used = self._spent_by_all + self._held_by_others + self._telling + self._charged + self._held
         return max(0, self._budget - used)
 
-    def note_owner(self, tag: str, at: int) -> None:
-        """Remember that an owner was asked for on the day of `at` (Unix milliseconds, by the store's clock)."""
-        day = at // DAY_MS
-        if (day, tag) in self._told_owners:
-            return
-        if day > self._day:
-            self._day = day
-            self._told_owners.clear()
-        self._owners.add((day, tag))
-        # At once: if this process dies, reports and sweeps must find what the owner did.
-        self._has_news.set()
-
     def hold(self, nanos: int) -> None:
         """Count what was reserved."""
         self._held += nanos
@@ -100,20 +83,13 @@ class Total:
         self._held -= released
 
     async def tell_for_ever(self) -> None:
-        """Tell once a second, and at once of an owner's first request of a day; ends by being cancelled."""
+        """Tell once a second; ends by being cancelled."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_EVERY):
-                    await self._has_news.wait()
-            self._has_news.clear()
-            if self._budget is None and not (self._owners or self._charged or self._telling):
+            await asyncio.sleep(_EVERY)
+            if self._budget is None and not (self._charged or self._telling):
                 continue
-            try:
+            with contextlib.suppress(NeevError):  # told with the next
                 await self.tell()
-            except NeevError:
-                await asyncio.sleep(_EVERY)  # told with the next
-            if self._owners:
-                self._has_news.set()
 
     async def tell(self) -> None:
         """Add what was charged, and look.
@@ -124,7 +100,6 @@ class Total:
         if self._telling == 0:
             self._number += 1
             self._telling, self._charged = self._charged, 0
-        owners = list(self._owners)[:_OWNERS_AT_ONCE]
         words: list[str | int] = [
             TOTAL_PREFIX,
             self._clock.moved,
@@ -134,11 +109,8 @@ class Total:
             self._telling,
             self._held,
             _WORD_COUNTS_MS,
-            *(word for day, tag in owners for word in (day * DAY_MS, tag)),
         ]
         _, spent, held, _, _ = await self._store.run(TOTAL, (TOTAL_NAME,), words)
         self._telling = 0
         self._spent_by_all, self._held_by_others = int(spent), int(held)
         self._seen_at = monotonic()
-        self._told_owners.update(owners)
-        self._owners.difference_update(owners)

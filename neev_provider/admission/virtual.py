@@ -18,12 +18,13 @@ import msgspec
 from neev_provider.admission import tokens
 from neev_provider.admission.leases import Leases
 from neev_provider.admission.outage import KnownKey, KnownKeys
+from neev_provider.admission.owners import Owners
 from neev_provider.admission.refusals import no_key, refusal, unknown_key
 from neev_provider.admission.rules import AdmissionSettings
 from neev_provider.admission.scripts import ADMIT, AUTHENTICATE, key_name, prefix_of
 from neev_provider.admission.settling import Settle, Settler
 from neev_provider.admission.sweeping import sweep_for_ever
-from neev_provider.admission.terms import FreeGrant, Principal
+from neev_provider.admission.terms import FreeGrant, Principal, Spent
 from neev_provider.admission.total import Total
 from neev_provider.errors import RequestError, ServerError
 from neev_provider.store.node import UnknownOutcomeError, unavailable
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from neev_provider.admission.terms import Access, Demand, Grant, Spent
+    from neev_provider.admission.terms import Access, Demand, Grant
     from neev_provider.store import Store
 
 __all__ = ["MASTER", "VirtualGrant", "VirtualKeys"]
@@ -41,6 +42,7 @@ MASTER: Final = Principal("master")
 """Who holds the master key."""
 
 _LOG: Final = logging.getLogger("neev_provider.admission")
+_CLOSE_SECONDS: Final = 5.0  # whoever stops a process waits no longer before killing it
 _MOST_PRINCIPALS: Final = 20_000
 _RESET: Final = b"1m1s"  # when the second of this request has left the window
 _RPM, _TPM, _PARALLEL, _TEAM = 0, 2, 4, 5  # where admit.lua's figures stand: a limit, and what is left of it
@@ -134,6 +136,7 @@ class VirtualKeys:
             period=self.settings.budget_period,
             clock=clock,
         )
+        self._owners: Final = Owners(store)
         self._known: Final = (
             KnownKeys(seconds=self.settings.remember_seconds, parallel=self.settings.outage_parallel)
             if self.settings.on_store_outage == "allow"
@@ -156,11 +159,12 @@ class VirtualKeys:
         """Begin what goes on in the background: leases, sweeps, the gateway's total."""
         with contextlib.suppress(ServerError):  # it is tried again every second
             await self.total.tell()
-        process = self._settler.process
+        process, settings = self._settler.process, self.settings
         for work in (
             self._leases.renew_for_ever(),
             self.total.tell_for_ever(),
-            sweep_for_ever(self._store, process, self._expired, self.settings.clock),
+            self._owners.note_for_ever(),
+            sweep_for_ever(self._store, process, self._expired, settings.clock, settings.lease_seconds),
         ):
             self._tasks.append(asyncio.create_task(work))
 
@@ -168,7 +172,7 @@ class VirtualKeys:
         """Return when everything that was settled is written."""
         await self._settler.flush()
 
-    async def close(self, grace: float = 10.0) -> None:
+    async def close(self, grace: float = _CLOSE_SECONDS) -> None:
         """Write what is not written yet, for `grace` seconds; log the rest as lines that can be replayed."""
         await self._settler.close(grace)
         for task in self._tasks:
@@ -254,14 +258,16 @@ class VirtualKeys:
             if isinstance(error, UnknownOutcomeError):
                 self._settler.add(settle)
             return self._admit_without_store(error, digest, key_id, tag, demand, tokens_taken)
-        if expired:
-            self._expired(expired, int(nanos))
+        self._expired(expired, int(nanos))
         if status == b"no":
             code, *details = rest
             if self._known is not None and code in _ABOUT_THE_KEY:
                 self._known.forget(digest)
             raise refusal(code, details, demand)
-        return self._grant(_ADMITTED.decode(rest[0]), settle, digest, demand)
+        grant = self._grant(_ADMITTED.decode(rest[0]), settle, digest, demand)
+        if not self._owners.is_noted(settle.tag, settle.at):
+            await self._note_owner(settle, grant)
+        return grant
 
     def settled(self, settle: Settle, known: KnownKey | None) -> None:
         """Charge what a grant's request did cost; called by the grant."""
@@ -271,12 +277,19 @@ class VirtualKeys:
             KnownKeys.give_back(known, settle.held_nanos - settle.cost_nanos)
         self._settler.add(settle)
 
+    async def _note_owner(self, settle: Settle, grant: VirtualGrant) -> None:
+        """Have the owner on record before upstream is called: if this process dies, others look there for leases."""
+        try:
+            await self._owners.note(settle.tag, settle.at)
+        except asyncio.CancelledError:
+            grant.settle(Spent())
+            raise
+
     def _grant(self, admitted: _Admitted, settle: Settle, digest: bytes, demand: Demand) -> VirtualGrant:
         settle.held_nanos, settle.at = admitted.held_nanos, admitted.at
         cap, limits, left = admitted.max_tokens, admitted.limits, admitted.left
         principal = self._principal(settle.key_id, admitted.who, admitted.team_models)
         self._leases.hold(settle.lease, settle.tag)
-        self.total.note_owner(settle.tag, settle.at)
         self.total.hold(settle.held_nanos)
         headers: dict[bytes, bytes] = {}
         _add_headers(headers, b"requests", limits, _RPM)
@@ -323,8 +336,8 @@ class VirtualKeys:
             int(self.settings.clock.now() * 1000),
             held_nanos=nanos,
         )
-        self.total.note_owner(tag, settle.at)
         self.total.hold(nanos)
+        self._owners.note_later(tag, settle.at)
         max_tokens = cap if known.left is not None and demand.max_tokens is None and cap else None
         return VirtualGrant(self, settle, known.principal, max_tokens, {}, known)
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import getpass
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
@@ -127,19 +128,23 @@ def _configured(config: Path) -> str | None:
 
 
 async def _embedded(choice: StoreChoice, stack: contextlib.AsyncExitStack) -> str:
-    """Return the URL of the embedded store; starts it unless a gateway has it running."""
-    options = ServeOptions(config=choice.config, state=choice.state)
-    spec, url = parts.store(options, os.environ)
-    ends = asyncio.get_running_loop().time() + _START_SECONDS
-    while not await spec.ready():
+    """Return the URL of the embedded store; starts it unless a gateway has it running.
+
+    Raises:
+        ConfigError: it does not start, or a gateway has the directory and no store.
+    """
+    socket = parts.store_socket(choice.state)
+    ends = time.monotonic() + _START_SECONDS
+    while not await parts.pongs(socket):
         try:
-            stack.enter_context(only_one(choice.state))
+            lock = stack.enter_context(only_one(choice.state, seconds=0.0))
         except ConfigError:
-            # A gateway has the directory and is about to start its store, or has one elsewhere.
-            if asyncio.get_running_loop().time() > ends:
+            # A gateway is about to start its store, or another command is about to stop it.
+            if time.monotonic() > ends:
                 raise
             await asyncio.sleep(0.1)
             continue
+        spec, _ = parts.store(ServeOptions(config=choice.config, state=choice.state), os.environ, lock)
         supervisor = await stack.enter_async_context(Supervisor())
         await supervisor.start(spec)
-    return url
+    return f"unix://{socket}"

@@ -64,6 +64,7 @@ def admission_settings(options: AdmissionOptions) -> AdmissionSettings:
         master_may_call_models=options.master_key_may_call_models,
         on_store_outage=options.on_store_outage,
         remember_seconds=options.remember_seconds,
+        lease_seconds=options.lease_seconds,
         # Through text: the binary fraction of 0.1 is not what was meant.
         budget_nanos=None if budget is None else int(Decimal(str(budget)) * NANOS),
         budget_period="" if options.budget_duration is None else period_of(options.budget_duration),

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Self
 
 from neev_provider.admission import Spent
-from neev_provider.usage import Usage, cost_nanos
+from neev_provider.usage import Usage, cost_nanos, speech_cost_nanos
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from neev_provider.admission import Grant
+    from neev_provider.admission import Demand, Grant
     from neev_provider.gateway.exchange import Exchange
     from neev_provider.routed import RoutedDeployment
 
@@ -26,18 +26,18 @@ class Bill:
     Args:
         exchange: whose log line tells the figures.
         grant: of the call.
-        prompt_tokens: estimate; charged for a call that the client abandons before upstream has answered it.
+        demand: whose prompt is charged for a call that the client abandons before upstream has answered it.
 
     Attributes:
         attempted: the deployment that is being called, or has answered.
     """
 
-    __slots__ = ("_exchange", "_grant", "_is_settled", "_prompt_tokens", "_spent", "attempted")
+    __slots__ = ("_demand", "_exchange", "_grant", "_is_settled", "_spent", "attempted")
 
-    def __init__(self, exchange: Exchange, grant: Grant, prompt_tokens: int) -> None:
+    def __init__(self, exchange: Exchange, grant: Grant, demand: Demand) -> None:
         self._exchange: Final = exchange
         self._grant: Final = grant
-        self._prompt_tokens: Final = prompt_tokens
+        self._demand: Final = demand
         self._spent: Spent | None = None
         self._is_settled = False
         self.attempted: RoutedDeployment | None = None
@@ -62,10 +62,17 @@ class Bill:
         }
         return cost
 
-    def note_speech(self, deployment: RoutedDeployment, characters: int, cost: int | None) -> None:
-        """Note what a speech call used, and its cost in nano-USD."""
-        self._spent = Spent(cost_nanos=cost, model=deployment.model.id, characters=characters)
+    def note_speech(
+        self, deployment: RoutedDeployment, characters: int, *, estimated: bool = False
+    ) -> int | None:
+        """Note what a speech call used; return its cost in nano-USD, None if the model is unpriced."""
+        price = deployment.model.price
+        cost = None if price is None else speech_cost_nanos(price, characters)
+        self._spent = Spent(
+            cost_nanos=cost, estimated=estimated, model=deployment.model.id, characters=characters
+        )
         self._exchange.notes |= {"upstream_model": deployment.model.id, "cost_nanos": cost}
+        return cost
 
     def settle(self) -> None:
         """Charge what was noted, once; leaving the bill does so at the latest."""
@@ -73,9 +80,15 @@ class Bill:
             return
         self._is_settled = True
         if self._spent is None and self.attempted is not None:
-            # Abandoned while upstream was at work: it has read the prompt, and will charge for it.
-            self.note_tokens(self.attempted, Usage(self._prompt_tokens, 0, estimated=True))
+            self._note_abandoned(self.attempted)
         self._grant.settle(self._spent or Spent())
+
+    def _note_abandoned(self, deployment: RoutedDeployment) -> None:
+        """Charge what upstream was at work on: it has read the prompt, and will charge for it."""
+        if self._demand.characters:
+            self.note_speech(deployment, self._demand.characters, estimated=True)
+        else:
+            self.note_tokens(deployment, Usage(self._demand.prompt_tokens, 0, estimated=True))
 
     def __enter__(self) -> Self:
         return self

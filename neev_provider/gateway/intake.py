@@ -111,7 +111,7 @@ async def take_in(
         return None
     grant = await services.access.admit(token, asked)
     exchange.notes["key_id"] = grant.principal.key_id
-    return Call(request, body, group, grant, Bill(exchange, grant, asked.prompt_tokens))
+    return Call(request, body, group, grant, Bill(exchange, grant, asked))
 
 
 def _litellm_for_others(exchange: Exchange, services: Services, body: bytes) -> LiteLLMPath | None:

@@ -18,9 +18,11 @@ import msgspec
 from typing_extensions import override
 
 from neev_provider.errors import NeevError
+from neev_provider.gateway.ledger_file import LedgerFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 __all__ = ["AccessLog", "set_up_logging"]
 
@@ -59,18 +61,23 @@ class AccessLog:
             self._write(block)
 
 
-def set_up_logging(level: str, *, as_json: bool) -> AccessLog | None:
+def set_up_logging(level: str, *, as_json: bool, ledger: Path | None = None) -> AccessLog | None:
     """Send Python's logging to stderr and return the log for request lines on stdout; None if the level is above.
 
     Args:
         level: "debug", "info", "warning" or "error".
         as_json: lines for a machine.
+        ledger: file for what calls did cost and the store never learned; None leaves it in the log.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if as_json else logging.Formatter("%(levelname)s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # Breaking a connection off is how a client learns that an answer is not whole: meant, and in the request's line.
     logging.getLogger("uvicorn.error").addFilter(_is_not_meant)
+    if ledger is not None:
+        lines = logging.getLogger("neev_provider.ledger")
+        lines.addHandler(LedgerFile(ledger))
+        lines.propagate = False
     shows_requests = logging.getLogger().isEnabledFor(logging.INFO)
     return AccessLog(_write_out, as_json=as_json) if shows_requests else None
 

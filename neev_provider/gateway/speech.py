@@ -48,6 +48,7 @@ def _demand(request: SpeechRequest, deployments: Sequence[RoutedDeployment]) -> 
         prompt_nanos=per_token,
         completion_nanos=per_token,
         flat_nanos=max(known, default=0),
+        characters=request.billable_characters,
     )
 
 
@@ -64,7 +65,7 @@ async def _answer(exchange: Exchange, services: Services, call: Call[SpeechReque
         return await services.upstream.open_speech(deployment.upstream, body, timeouts=deployment.timeouts)
 
     deployment, audio = await call_by_plan(services, call, held, attempt)
-    call.bill.note_speech(deployment, request.billable_characters, _cost(request, deployment))
+    call.bill.note_speech(deployment, request.billable_characters)
     headers = {
         b"content-type": audio.content_type.encode("latin-1"),
         b"x-neev-path": b"fast",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from neev_provider.errors import ConfigError
 
@@ -14,26 +15,43 @@ if TYPE_CHECKING:
 
 __all__ = ["only_one", "write_private"]
 
+_PAUSE: Final = 0.05  # seconds
+
 
 @contextlib.contextmanager
-def only_one(state: Path) -> Iterator[None]:
-    """Hold the state directory's lock: two stores on the same files would ruin them.
+def only_one(state: Path, *, seconds: float = 2.0) -> Iterator[int]:
+    """Hold the state directory's lock, and yield its descriptor: two stores on the same files would ruin them.
+
+    A store whose `serve` was killed ends by itself, and is waited for.
+
+    Args:
+        state: the directory.
+        seconds: how long to wait.
 
     Raises:
         ConfigError: another one has it.
     """
     file = write_private(state / "run" / "lock", "")
+    ends = time.monotonic() + seconds
     with file.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                "--state",
-                str(state),
-                "is in use by another neev-gateway",
-                "Stop that one, or use another --state.",
-            ) from None
-        yield
+        while not _locked(lock.fileno()):
+            if time.monotonic() > ends:
+                raise ConfigError(
+                    "--state",
+                    str(state),
+                    "is in use by another neev-gateway",
+                    "Stop that one, or use another --state.",
+                )
+            time.sleep(_PAUSE)
+        yield lock.fileno()
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_private(path: Path, text: str) -> Path:

@@ -50,6 +50,7 @@ class ChildSpec:
         ready_seconds: how long it may take.
         stop_seconds: between SIGTERM and SIGKILL.
         ready_file: removed before each start, for a `ready` that looks for it.
+        inherits: file descriptors that it keeps open for as long as it lives.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ChildSpec:
     ready_seconds: float = 120.0
     stop_seconds: float = STOP_SECONDS
     ready_file: Path | None = None
+    inherits: tuple[int, ...] = ()
 
 
 class Child:
@@ -102,6 +104,7 @@ class Child:
                 stdout=output,
                 stderr=asyncio.subprocess.STDOUT if output else None,
                 start_new_session=True,
+                pass_fds=spec.inherits,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
         finally:

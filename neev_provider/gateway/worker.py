@@ -138,7 +138,8 @@ def _account(environ: Mapping[str, str]) -> Deployment:
 def main() -> None:
     """Serve; a wrong setting is one line on stderr and exit code 2."""
     options = msgspec.json.decode(sys.argv[1], type=WorkerOptions)
-    access_log = set_up_logging(options.log_level, as_json=options.log_format == "json")
+    ledger = None if options.ledger_file is None else Path(options.ledger_file)
+    access_log = set_up_logging(options.log_level, as_json=options.log_format == "json", ledger=ledger)
     try:
         uvloop.run(_serve(options, os.environ, access_log))
     except ConfigError as error:

@@ -1,8 +1,8 @@
 -- The spend of the whole gateway: add what a process has charged since, and tell what all have charged and hold.
 --
 -- Its names lie in a slot of their own. KEYS[1] is total. ARGV: 3 process, 4 number, 5 period, 6 nano-USD charged
--- since the last call that was answered, 7 nano-USD held now, 8 ms that its word counts, then for each owner that was
--- asked for a time of that day and its tag. Returns {window, nano-USD spent, held by others, ms until the next window or '', now}.
+-- since the last call that was answered, 7 nano-USD held now, 8 ms that its word counts.
+-- Returns {window, nano-USD spent, held by others, ms until the next window or '', now}.
 
 local name = KEYS[1]
 local process, number = ARGV[3], tonumber(ARGV[4])
@@ -35,9 +35,4 @@ for i = 1, #all, 2 do
   end
 end
 
-for i = 9, #ARGV, 2 do
-  local owners = day_name(tonumber(ARGV[i]))
-  call('SADD', owners, ARGV[i + 1])
-  call('EXPIRE', owners, DAY_TTL)
-end
 return {window, spent, held, reset and reset - now or '', now}
