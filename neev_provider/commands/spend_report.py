@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.bar import Bar
@@ -18,7 +19,7 @@ from neev_provider.admission.refusals import usd
 from neev_provider.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from neev_provider.admission.spend import DaySpend
 
@@ -27,7 +28,7 @@ __all__ = ["Report", "Row", "add_up", "first_day", "report_fields", "report_tabl
 _SINCE: Final = re.compile(r"([1-9][0-9]{0,3})(d|w|mo)")
 _DAYS: Final = {"d": 1, "w": 7, "mo": 31}
 _LONGEST: Final = 400  # days that are kept
-_BAR: Final = 40  # characters
+_BAR: Final = 30  # characters
 _NO_TEAM: Final = "(no team)"
 
 
@@ -56,6 +57,15 @@ class Row:
             self.cost_nanos + entry.cost_nanos,
             self.estimated + entry.estimated,
         )
+
+
+_FIGURES: Final[tuple[tuple[str, Callable[[Row], int]], ...]] = (
+    ("Requests", attrgetter("requests")),
+    ("Tokens in", attrgetter("prompt_tokens")),
+    ("Tokens out", attrgetter("completion_tokens")),
+    ("Characters", attrgetter("characters")),
+    ("Estimated", attrgetter("estimated")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,36 +177,26 @@ def _fields(by: str, row: Row) -> dict[str, Any]:
 
 
 def report_table(report: Report) -> Table:
-    """Return the report as a table; days have bars."""
+    """Return the report as a table; a key or team goes by its alias, if it has one, and days have bars."""
     table = Table(box=None, pad_edge=False, show_footer=len(report.rows) > 1)
     total = report.total
     table.add_column(report.by.capitalize(), "total", overflow="fold")
-    if report.by in {"key", "team"}:
-        table.add_column("Alias", overflow="fold")
-    for heading, figure in (
-        ("Requests", f"{total.requests:,}"),
-        ("Input tokens", f"{total.prompt_tokens:,}"),
-        ("Output tokens", f"{total.completion_tokens:,}"),
-        ("Characters", f"{total.characters:,}"),
-        ("Estimated", f"{total.estimated:,}"),
-        ("Spent", usd(total.cost_nanos)),
-    ):
-        table.add_column(heading, figure, justify="right", no_wrap=True)
+    # Figures that are nought in every row take no room.
+    figures = [
+        (heading, figure)
+        for heading, figure in _FIGURES
+        if figure(total) or heading not in {"Characters", "Estimated"}
+    ]
+    for heading, figure in figures:
+        table.add_column(heading, f"{figure(total):,}", justify="right", no_wrap=True)
+    table.add_column("Spent", usd(total.cost_nanos), justify="right", no_wrap=True)
     if report.by == "day":
         table.add_column("")
     most = max((row.cost_nanos for row in report.rows), default=0)
     for row in report.rows:
-        cells: list[Any] = [escape(row.name)]
-        if report.by in {"key", "team"}:
-            cells.append(escape(row.alias or "-"))
-        cells += [
-            f"{row.requests:,}",
-            f"{row.prompt_tokens:,}",
-            f"{row.completion_tokens:,}",
-            f"{row.characters:,}",
-            f"{row.estimated:,}",
-            usd(row.cost_nanos),
-        ]
+        cells: list[Any] = [escape(row.alias or row.name)]
+        cells += [f"{figure(row):,}" for _, figure in figures]
+        cells.append(usd(row.cost_nanos))
         if report.by == "day":
             cells.append(Bar(most or 1, 0, row.cost_nanos, width=_BAR, color="green"))
         table.add_row(*cells)

@@ -82,7 +82,7 @@ class TestTheReport:
         assert "alice" in shown
         assert "$1.000007044" in shown
         days = neev("spend", "--by", "day", "--since", "2d").out.splitlines()
-        assert days[2].count("█") == 40
+        assert days[2].count("█") == 30
         assert "█" not in days[1]
 
     def test_of_nothing_says_so(self, neev):

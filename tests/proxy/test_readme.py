@@ -57,6 +57,7 @@ class Reader:
         self.served = served
         self.directory = directory
         (directory / ".neev").symlink_to(served.state)
+        (directory / ".venv").symlink_to(Path(sys.prefix))
 
     def sh(self, text: str) -> str:
         return self._run(["sh", "-eu", "-c", self._here(text)], {})
@@ -113,6 +114,16 @@ def speech_and_models(reader: Reader, text: str) -> None:
     assert abs(samples).max() > 0.05
 
 
+def a_key_in_a_minute(reader: Reader, text: str) -> None:
+    printed = reader.sh(text)
+    answer = json.JSONDecoder().raw_decode(printed[printed.index("{") :])[0]
+    price = Catalog.load().get("gpt-oss-120b").price
+    usage = answer["usage"]
+    nanos = usage["prompt_tokens"] * price.prompt_nanos + usage["completion_tokens"] * price.completion_nanos
+    assert f"${nanos // 10**9}.{nanos % 10**9:09d}".rstrip("0") in printed
+    assert printed.splitlines()[-1].startswith("alice ")
+
+
 def litellm_script(reader: Reader, text: str) -> None:
     printed = reader.litellm(text)
     tokens, cost = re.search(r"(\d+) tokens, (\S+) USD$", printed.strip()).groups()
@@ -147,6 +158,7 @@ RUNS = {
     "First call: sh 1": first_call,
     "First call: python 1": openai_sdk,
     "First call: sh 2": speech_and_models,
+    "Keys in a minute: sh 1": a_key_in_a_minute,
     "In an existing LiteLLM: python 1": litellm_script,
     "In an existing LiteLLM: yaml 1": litellm_proxy,
 }
@@ -173,6 +185,11 @@ def neev_gateway(*words: str, cwd: Path = ROOT) -> str:
 
 def lists_models(tmp_path: Path) -> None:
     assert "gpt-oss-120b" in neev_gateway("models", "list")
+
+
+def examines(tmp_path: Path) -> None:
+    findings = json.loads(neev_gateway("doctor", "--json", "--state", str(tmp_path / "state")))
+    assert {finding["part"] for finding in findings} >= {"configuration", "prices", "upstream", "store"}
 
 
 def writes_the_whole_catalog_with_prices(tmp_path: Path) -> None:
@@ -205,6 +222,7 @@ def measures(tmp_path: Path) -> None:
 COMMANDS = {
     "make run": starts,
     "make bench": measures,
+    "neev-gateway doctor": examines,
     "neev-gateway models list": lists_models,
     "neev-gateway models sync-config": writes_the_whole_catalog_with_prices,
     "litellm --config proxy_config.yaml": is_ready_for_litellm,
