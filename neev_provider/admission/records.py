@@ -90,8 +90,12 @@ class TeamInfo:
 
     def attributes(self) -> dict[str, Any]:
         """Return what can be changed, in the words of `encode_attributes`; what is not set is left out."""
+        found = {name: self._attribute(name) for name in ATTRIBUTES}
+        # By identity: a budget of 0 is set, and equals False.
         return {
-            name: value for name in ATTRIBUTES if (value := self._attribute(name)) not in (None, {}, False)
+            name: value
+            for name, value in found.items()
+            if value is not None and value is not False and value != {}
         }
 
     def _attribute(self, name: str) -> Any:

@@ -22,12 +22,13 @@ from neev_provider.admission.scripts import REPLAY, SETTLE, prefix_of, seen_name
 from neev_provider.errors import NeevError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from neev_provider.store import Store
 
 __all__ = ["Settle", "Settler", "replay"]
 
+_LOG: Final = logging.getLogger("neev_provider.admission")
 _LEDGER: Final = logging.getLogger("neev_provider.ledger")
 _BATCH: Final = 64
 _FIRST_WAIT: Final = 0.05  # seconds
@@ -135,7 +136,7 @@ class Settler:
             queue.append(settle)
             return
         self._queues[settle.tag] = queue = deque((settle,))
-        task = asyncio.create_task(self._write(settle.tag, queue))
+        task = asyncio.create_task(self._write_or_log(settle.tag, queue))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -159,6 +160,17 @@ class Settler:
         self._queues.clear()
         self._queued = 0
 
+    async def _write_or_log(self, tag: str, queue: deque[Settle]) -> None:
+        """Write an owner's settles; by a fault of ours none is lost, and none that comes after waits for ever."""
+        try:
+            await self._write(tag, queue)
+        except Exception:  # noqa: BLE001 - the last line of defence
+            _LOG.exception("settles could not be written")
+            seen = await self._seen(seen_name(tag, self.process))
+            del self._queues[tag]
+            self._queued -= len(queue)
+            self._log_refused(queue, seen)
+
     async def _write(self, tag: str, queue: deque[Settle]) -> None:
         """Write an owner's settles until none waits."""
         prefix, name = prefix_of(tag), seen_name(tag, self.process)
@@ -174,9 +186,8 @@ class Settler:
             except NeevError as error:
                 refusals = refusals + 1 if error.code != "store_unavailable" else 0
                 if refusals >= _REFUSALS:
+                    self._log_refused(batch, await self._seen(name))
                     self._done(queue, len(batch))
-                    for settle in batch:
-                        self._log(settle)
                     refusals = 0
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
@@ -186,6 +197,19 @@ class Settler:
             for settle, nanos in zip(batch, charged, strict=True):
                 self._on_charged(settle.cost_nanos if nanos == b"seen" else int(nanos), settle.held_nanos)
         del self._queues[tag]
+
+    async def _seen(self, name: str) -> int:
+        """Return the number of the last settle of this process that the store has dealt with."""
+        try:
+            return int(await self._store.call(name, "GET", name) or 0)
+        except NeevError:
+            return 0
+
+    def _log_refused(self, settles: Iterable[Settle], seen: int) -> None:
+        """Log what the store will not take. Later settles pass it by, so only now does its number tell anything."""
+        for settle in settles:
+            settle.sent = settle.number <= seen
+            self._log(settle)
 
     def _done(self, queue: deque[Settle], count: int) -> None:
         for _ in range(count):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -70,6 +72,7 @@ class Store:
         self.address: Final = address
         self.timing: Final = timing or Timing()
         self._nodes: Final[dict[Endpoint, Node]] = {}
+        self._told_at = -math.inf
         self._slots: list[Endpoint] = []  # of a cluster: by slot
         self._only = None if address.kind == "cluster" else self._make_only()
 
@@ -164,10 +167,17 @@ class Store:
         if word in _AWAY or word in _REFUSED:
             if self._only is not None and word in {"READONLY", *_REFUSED}:
                 self._only.drop()  # after a failover the primary is another
-            _LOG.warning("the store cannot serve: %s", error)
+            self._tell(error)
             return unavailable(self.timing.probe)
         _LOG.error("the store refuses a command: %s", error)
         return ServerError("internal_error", "The gateway's store refused a command.")
+
+    def _tell(self, error: hiredis.ReplyError) -> None:
+        """Log why the store cannot serve, once a second at most: every call of a busy gateway is told so."""
+        now = time.monotonic()
+        if now - self._told_at >= self.timing.probe:
+            self._told_at = now
+            _LOG.warning("the store cannot serve: %s", error)
 
     # One server
 

@@ -118,6 +118,12 @@ class TestTheRecord:
             error = await refused(keys.create_key({name: value}, by="test"))
             assert (error.status, error.param) == (400, name), value
 
+    async def test_forgets_a_budget_of_nothing_too(self, keys):
+        made = await keys.create_key({"max_budget": 0}, by="test")
+        assert (await keys.key(made.key.id)).attributes() == {"max_budget": 0}
+        await keys.update_key(made.key.id, {"max_budget": None}, by="test")
+        assert (await keys.key(made.key.id)).max_budget_nanos is None
+
     async def test_of_no_such_key_or_team(self, keys):
         assert (await refused(keys.key("nobody"))).message == "There is no key 'nobody'."
         await refused(keys.update_key("nobody", {"rpm_limit": 1}, by="test"))

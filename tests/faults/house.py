@@ -110,8 +110,11 @@ class House:
     emulator: aiohttp.ClientSession
 
     async def account(self, **attributes: object) -> Account:
-        team = await self.keys.create_team({"max_budget": 100}, by="test")
-        made = await self.keys.create_key({"max_budget": 50, **attributes}, team=team.id, by="test")
+        """Return a key of a team, with budgets that cover a test unless `attributes` say otherwise."""
+        budget = {"max_budget": attributes.get("max_budget", 100)}
+        team = await self.keys.create_team(budget if budget["max_budget"] else {}, by="test")
+        given = {name: value for name, value in {**budget, **attributes}.items() if value is not None}
+        made = await self.keys.create_key(given, team=team.id, by="test")
         return Account(made.token, made.key.id, team.id)
 
     async def books(self, account: Account) -> Books:
@@ -266,8 +269,10 @@ async def visit(served: Served, url: str | None = None) -> AsyncIterator[House]:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *words: str, workers: int = 2, **admission: object) -> Iterator[Served]:
+def running(
+    folder: Path, *words: str, workers: int = 2, environ: dict[str, str] | None = None, **admission: object
+) -> Iterator[Served]:
     own = config(folder, **{"lease_seconds": 5, **admission})
     flags = ("--no-litellm", "--engine", "echo", "--workers", str(workers), *words)
-    with serving(folder, *flags, config=own) as served:
+    with serving(folder, *flags, config=own, environ=environ) as served:
         yield served

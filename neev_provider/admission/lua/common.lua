@@ -10,6 +10,7 @@
 --                    changed; spent, held: nano-USD; par: open leases
 --   win<suffix>      requests and tokens by second (61 buckets r0..r60, t0..t60), their sums r and t, last second
 --   leases, due      open leases (hash) and when they expire (sorted set, ms)
+--   untold           leases that a reader found expired, and what was charged for them, until a sweep tells the total
 --   late:<lease>     a lease that expired, until its process settles it after all
 --   seen:<process>   number of the process's last settle, so that none counts twice
 --   day:<yyyymmdd>   spend of a day by key and model

@@ -1,7 +1,12 @@
 -- Tell all about an owner: its team's record and its keys', with what they have used. ARGV[3] is one key's id, or ''.
 -- Returns the time, then for each subject its id ('' for the team), record, nano-USD spent and held, open leases,
 -- and when its budget's window ends (ms, or '').
-expire_leases(200)
+local expired, nanos = expire_leases(200)
+if expired > 0 then
+  -- Who asks here keeps no account of the gateway's total: the next sweep tells it.
+  call('HINCRBY', prefix .. 'untold', 'leases', expired)
+  call('HINCRBY', prefix .. 'untold', 'nanos', nanos)
+end
 local found = {now}
 
 local function describe(id, suffix, name)

@@ -1,0 +1,99 @@
+"""Rare ways in which a settle could be lost between a gateway and its store, each made to happen."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from neev_provider.admission import Demand, Spent
+from neev_provider.admission.keys import Keys
+from neev_provider.admission.rules import AdmissionSettings, Clock
+from neev_provider.admission.scripts import seen_name
+from neev_provider.admission.settling import replay
+from neev_provider.admission.sweeping import sweep
+from neev_provider.admission.virtual import VirtualKeys
+from neev_provider.store import Store
+from tests.faults.house import PATIENT
+from tests.store.servers import server
+
+ONE = Demand("m", 10, 10, output_cap=100, prompt_nanos=100, completion_nanos=300)
+USED = Spent(prompt_tokens=10, completion_tokens=10, cost_nanos=4000, model="vendor/m")
+NOON = 1_780_000_000_000
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory):
+    running = server(tmp_path_factory.mktemp("valkey"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+async def store(valkey):
+    valkey.client().flushall()
+    async with Store.from_url(valkey.url, timing=PATIENT) as opened:
+        yield opened
+
+
+@pytest.fixture
+def ledger_lines(caplog):
+    caplog.set_level(logging.ERROR, "neev_provider.ledger")
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "neev_provider.ledger"]
+
+
+async def test_what_the_store_refused_is_replayed_though_later_settles_have_passed_it_by(
+    store, valkey, ledger_lines
+):
+    keys, access = Keys(store), VirtualKeys(store)
+    made = await keys.create_key({"max_budget": 1}, by="test")
+    grants = [await access.admit(made.token, ONE) for _ in range(5)]
+    number = seen_name(made.key.id, access._settler.process)
+    valkey.client().hset(number, "not", "a number")  # so that every settle is refused
+    for grant in grants[:3]:
+        grant.settle(USED)
+    async with asyncio.timeout(20):
+        while access.lost < 3:
+            await asyncio.sleep(0.05)
+    valkey.client().delete(number)
+    for grant in grants[3:]:
+        grant.settle(USED)
+    await access.flush()
+    assert (await keys.key(made.key.id)).spend_nanos == 2 * 4000
+    assert [await replay(store, line) for line in ledger_lines()] == [4000] * 3
+    assert [await replay(store, line) for line in ledger_lines()] == [None] * 3
+    key = await keys.key(made.key.id)
+    assert (key.spend_nanos, key.held_nanos, key.in_flight) == (5 * 4000, 0, 0)
+    await access.close()
+
+
+async def test_a_fault_of_our_own_leaves_lines_and_stops_no_later_settle(store, ledger_lines):
+    keys, access = Keys(store), VirtualKeys(store)
+    made = await keys.create_key({"max_budget": 1}, by="test")
+    grants = [await access.admit(made.token, ONE) for _ in range(3)]
+    nonsense: int = None  # type: ignore[assignment]  # which no store takes
+    grants[0].settle(Spent(prompt_tokens=nonsense, cost_nanos=1, model="m"))
+    grants[1].settle(USED)  # goes with it
+    await access.flush()
+    assert len(ledger_lines()) == access.lost == 2
+    assert access.queued == 0
+    grants[2].settle(USED)
+    await access.flush()
+    assert (await keys.key(made.key.id)).spend_nanos == 4000
+    with pytest.raises(ValueError, match="not a settle"):
+        await replay(store, ledger_lines()[0])
+    assert [await replay(store, ledger_lines()[1]) for _ in range(2)] == [4000, None]
+    await access.close()
+
+
+async def test_what_a_reader_found_expired_is_part_of_the_gateways_total(store):
+    clock = Clock(NOON)
+    keys = Keys(store, clock=clock)
+    dead = VirtualKeys(store, AdmissionSettings(clock=clock))
+    made = await keys.create_key({}, by="test")
+    await dead.admit(made.token, ONE)
+    clock.moved += 90_000
+    assert (await keys.key(made.key.id)).spend_nanos == 1000
+    assert await sweep(store, clock) == (1, 1000)
+    assert await sweep(store, clock) == (0, 0)
