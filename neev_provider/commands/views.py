@@ -81,7 +81,7 @@ def as_fields(info: TeamInfo) -> dict[str, Any]:
 
 def keys_table(keys: Iterable[KeyInfo], now: datetime) -> Table:
     """Return keys as a table."""
-    table = _table("Key", "Id", "Team", "Models", "Limits", "Spent", "Begins anew", "State")
+    table = _table("Key", "Id", "Team", "Models", "Limits", "Spent", "State")
     for key in keys:
         table.add_row(
             escape(key.alias or "-"),
@@ -90,7 +90,6 @@ def keys_table(keys: Iterable[KeyInfo], now: datetime) -> Table:
             escape(_models(key)),
             _limits(key),
             _spent(key),
-            _day(key.budget_reset_at),
             _state(key, now),
         )
     return table
@@ -98,7 +97,7 @@ def keys_table(keys: Iterable[KeyInfo], now: datetime) -> Table:
 
 def teams_table(teams: Iterable[TeamInfo], now: datetime) -> Table:
     """Return teams as a table."""
-    table = _table("Team", "Alias", "Models", "Limits", "Spent", "Begins anew", "State")
+    table = _table("Team", "Alias", "Models", "Limits", "Spent", "State")
     for team in teams:
         table.add_row(
             team.id,
@@ -106,7 +105,6 @@ def teams_table(teams: Iterable[TeamInfo], now: datetime) -> Table:
             escape(_models(team)),
             _limits(team),
             _spent(team),
-            _day(team.budget_reset_at),
             _state(team, now),
         )
     return table
@@ -207,7 +205,7 @@ def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in headings:
         # An id that is broken over two lines could not be copied.
-        table.add_column(heading, overflow="fold", no_wrap=heading in {"Id", "Of"})
+        table.add_column(heading, overflow="fold", no_wrap=heading in {"Id", "Of", "Spent"})
     return table
 
 

@@ -210,4 +210,5 @@ print(client.chat.completions.create(
     model="{model}", messages=[{{"role": "user", "content": "Say hello."}}]
 ).choices[0].message.content)
 
+A key for somebody: neev-gateway keys create --alias NAME --budget 10
 Ctrl-C stops everything."""
