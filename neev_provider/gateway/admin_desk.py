@@ -58,6 +58,11 @@ class Desk:
             raise _no_key(param)
         return found
 
+    async def spender(self, name: str, param: str) -> str:
+        """Return the id of a key as `key` does; one that is gone has an id and spend too."""
+        key_id = tokens.id_of(name) or name
+        return key_id if _KEY_ID.fullmatch(key_id) else (await self.key(name, param)).id
+
     async def key_of_alias(self, alias: str, param: str) -> KeyInfo:
         """Return the key of an alias. Errors as `key`."""
         found = await self.keys.key_of_alias(alias)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from neev_provider.admission.spend import read_spend
+from neev_provider.admission.tokens import is_tag, tag_of
 from neev_provider.errors import RequestError
 from neev_provider.gateway.admin_desk import sorted_by
 from neev_provider.gateway.admin_shapes import key_entry, usd_of
@@ -221,11 +222,16 @@ async def _names(by: str, desk: Desk) -> dict[str | None, dict[str, Any]]:
 
 
 async def _rows(request: AdminRequest, desk: Desk, span: _Span) -> list[DaySpend]:
+    """Return what the request asks for, of one key or team if it says so."""
     name, team = request.query.get("api_key"), request.query.get("team_id")
-    key_id = None if name is None else (await desk.key(name, "api_key")).id
+    key_id = None if name is None else await desk.spender(name, "api_key")
+    owner = team if key_id is None else tag_of(key_id)
+    if owner is not None and not is_tag(owner):
+        return []
+    owners = None if owner is None else [owner]
     return [
         row
-        for row in await read_spend(desk.store, span.first, span.last)
+        for row in await read_spend(desk.store, span.first, span.last, owners=owners)
         if key_id in {None, row.key_id} and team in {None, row.team_id}
     ]
 

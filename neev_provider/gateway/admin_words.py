@@ -77,12 +77,10 @@ class Words:
     """LiteLLM's fields for one kind of thing.
 
     Attributes:
-        kind: `key` or `team`.
         attributes: field to the attribute of `records.ATTRIBUTES`.
         refused: fields that LiteLLM knows and that are not kept here.
     """
 
-    kind: str
     attributes: Mapping[str, str]
     refused: frozenset[str]
 
@@ -123,8 +121,8 @@ class Words:
         return error
 
 
-KEY_WORDS: Final = Words("key", {"key_alias": "alias", "duration": "expires", **_SHARED}, _NO_KEY_KEEPS)
-TEAM_WORDS: Final = Words("team", {"team_alias": "alias", **_SHARED}, _NO_TEAM_KEEPS)
+KEY_WORDS: Final = Words({"key_alias": "alias", "duration": "expires", **_SHARED}, _NO_KEY_KEEPS)
+TEAM_WORDS: Final = Words({"team_alias": "alias", **_SHARED}, _NO_TEAM_KEEPS)
 
 
 def _read(name: str, raw: msgspec.Raw) -> Any:
@@ -146,7 +144,8 @@ def _read_expiry(value: Any, name: str) -> Any:
     try:
         period = period_of(value if isinstance(value, str) else "")
     except ValueError:
-        raise _wrong_duration(name) from None
+        rule = "must be a number and s, m, h, d, w or mo, as 24h, 30d or 1mo, of at most ten years"
+        raise RequestError("invalid_value", f"'{name}' {rule}.", param=name) from None
     # Milliseconds are counted from the store's clock; calendar months from this machine's.
     return value if period.isdigit() else _months_later(datetime.now(UTC), int(period.removesuffix("mo")))
 
@@ -165,15 +164,9 @@ def seconds_of(duration: str, name: str) -> float:
     try:
         return int(period_of(duration)) / 1000
     except ValueError:
-        raise _wrong_duration(name) from None
-
-
-def _wrong_duration(name: str) -> RequestError:
-    return RequestError(
-        "invalid_value",
-        f"'{name}' must be a number and s, m, h, d, w or mo, as 24h, 30d or 1mo, of at most ten years.",
-        param=name,
-    )
+        raise RequestError(
+            "invalid_value", f"'{name}' must be a number and s, m, h, d or w, as 24h or 30d.", param=name
+        ) from None
 
 
 def _says_something(name: str, value: Any, *, is_new: bool) -> bool:
