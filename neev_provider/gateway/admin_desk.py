@@ -5,6 +5,7 @@ A key goes by its token, its id, the SHA-256 of its token (as with LiteLLM) or i
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from neev_provider.admission.records import KeyInfo
     from neev_provider.store import Store
 
-__all__ = ["Desk", "page_of", "sorted_by"]
+__all__ = ["Desk", "page_of", "sorted_by", "told"]
 
 T = TypeVar("T")
+R = TypeVar("R")
 
+_AT_ONCE: Final = 100
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9-]{1,40}(?:_[a-z0-9]{8})?")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -77,6 +80,15 @@ class Desk:
 
 def _no_key(param: str) -> RequestError:
     return RequestError("key_not_found", "There is no such key.", param=param)
+
+
+async def told(items: Sequence[T], tell: Callable[[T], R]) -> list[R]:
+    """Return what is told of each; requests for models get their turn in between, however many there are."""
+    found: list[R] = []
+    for start in range(0, len(items), _AT_ONCE):
+        found += map(tell, items[start : start + _AT_ONCE])
+        await asyncio.sleep(0)
+    return found
 
 
 def page_of(items: Sequence[T], page: int, size: int) -> tuple[Sequence[T], int]:

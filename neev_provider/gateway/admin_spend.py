@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from neev_provider.admission.spend import read_spend
 from neev_provider.admission.tokens import is_tag, tag_of
 from neev_provider.errors import RequestError
-from neev_provider.gateway.admin_desk import sorted_by
+from neev_provider.gateway.admin_desk import sorted_by, told
 from neev_provider.gateway.admin_shapes import key_entry, usd_of
 from neev_provider.gateway.admin_words import seconds_of
 
@@ -95,7 +95,7 @@ async def spend_keys(request: AdminRequest, desk: Desk) -> Any:
     """List all keys, the dearest first; what each spent in its budget's present window."""
     del request
     keys = sorted_by(await desk.keys.list_keys(), lambda key: key.spend_nanos, descending=True)
-    return [key_entry(key) for key in keys]
+    return await told(keys, key_entry)
 
 
 async def spend_logs(request: AdminRequest, desk: Desk) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from neev_provider.errors import RequestError
-from neev_provider.gateway.admin_desk import page_of, sorted_by
+from neev_provider.gateway.admin_desk import page_of, sorted_by, told
 from neev_provider.gateway.admin_shapes import key_entry, team_entry
 from neev_provider.gateway.admin_words import TEAM_WORDS
 
@@ -103,7 +103,7 @@ async def team_info(request: AdminRequest, desk: Desk) -> Any:
     return {
         "team_id": team.id,
         "team_info": team_entry(team),
-        "keys": [key_entry(key) for key in keys],
+        "keys": await told(keys, key_entry),
         "team_memberships": [],
     }
 
@@ -119,7 +119,7 @@ async def list_teams(request: AdminRequest, desk: Desk) -> Any:
         {
             **team_entry(team),
             "team_memberships": [],
-            "keys": [key_entry(key) for key in of_team.get(team.id, ())],
+            "keys": await told(of_team.get(team.id, ()), key_entry),
         }
         for team in await desk.keys.list_teams()
     ]
