@@ -5,7 +5,7 @@ Knows types, not what a field means. Called by `admin.py` and the routes beside 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
@@ -110,11 +110,11 @@ class AdminRequest:
     """
 
     principal: Principal
-    token: str
+    token: str = field(repr=False)
     by: str
-    fields: Mapping[str, msgspec.Raw]
-    query: Mapping[str, str]
-    named: str | None = None
+    fields: Mapping[str, msgspec.Raw] = field(repr=False)
+    query: Mapping[str, str] = field(repr=False)
+    named: str | None = field(default=None, repr=False)
 
     def value(self, name: str) -> Any:
         """Return a field's value, None if it is not given."""

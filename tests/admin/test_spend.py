@@ -123,7 +123,7 @@ class TestByLiteLLMsWords:
             assert sum(day.get(key_id, 0) for day in days) == pytest.approx(calls * COST / 10**9)
         of_model = sum(day["models"].get(MODEL, 0) for day in days)
         assert of_model == pytest.approx(sum(day["spend"] for day in days))
-        assert sum(day["spend_nanos"] for day in days) == sum(by_key(admin).values())
+        assert sum(day["spend_nanos"] for day in days) >= 7 * COST
 
     def test_logs_of_one_key(self, admin, spent):
         days = admin.get("/spend/logs", api_key=spent["tokens"][1], **dates())
