@@ -135,23 +135,26 @@ class Keys:
             raise _no_key(key_id)
         return keys[0]
 
-    async def key_of_token(self, token: str) -> KeyInfo | None:
-        """Return the key whose id a token names, whether or not its secret is right; None if there is none."""
-        key_id = tokens.id_of(token)
-        if key_id is None:
-            return None
+    async def key_of_id(self, key_id: str) -> KeyInfo | None:
+        """Return the key of this id; None if there is none."""
         try:
             return await self.key(key_id)
         except RequestError:
             return None
 
+    async def key_of_token(self, token: str) -> KeyInfo | None:
+        """Return the key whose id a token names, whether or not its secret is right; None if there is none."""
+        key_id = tokens.id_of(token)
+        return None if key_id is None else await self.key_of_id(key_id)
+
+    async def key_of_digest(self, digest: bytes) -> KeyInfo | None:
+        """Return the key whose token has this SHA-256, None if there is none; reads all keys."""
+        return next((key for key in await self.list_keys() if key.digest == digest), None)
+
     async def key_of_alias(self, alias: str) -> KeyInfo | None:
         """Return the key of this alias; None if there is none."""
         key_id = await self._index.holder("key", alias)
-        try:
-            return None if key_id is None else await self.key(key_id)
-        except RequestError:
-            return None
+        return None if key_id is None else await self.key_of_id(key_id)
 
     async def find_key(self, word: str) -> KeyInfo:
         """Return the key that a person means: by its token, id or alias.
@@ -418,8 +421,8 @@ def _age(info: TeamInfo) -> tuple[datetime, str]:
 
 
 def _no_key(key_id: str) -> RequestError:
-    return RequestError("invalid_value", f"There is no key '{key_id}'.", param="key")
+    return RequestError("key_not_found", f"There is no key '{key_id}'.", param="key")
 
 
 def _no_team(team_id: str) -> RequestError:
-    return RequestError("invalid_value", f"There is no team '{team_id}'.", param="team_id")
+    return RequestError("team_not_found", f"There is no team '{team_id}'.", param="team_id")

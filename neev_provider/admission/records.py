@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import TYPE_CHECKING, Any, Final
 
 from neev_provider.admission.refusals import usd
@@ -33,6 +33,7 @@ _MOST_MODELS: Final = 500
 _LONGEST_NAME: Final = 200
 _LARGEST_METADATA: Final = 16_384
 _MOST: Final = 10**12
+_EXACTLY: Final = Context(prec=40, traps=[Inexact, InvalidOperation, Overflow])
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +116,13 @@ class KeyInfo(TeamInfo):
         team_id: of its team.
         expires: when it ends to be good.
         old_secret_until: when the secret before the last rotation ends to be good.
+        digest: SHA-256 of the token.
     """
 
     team_id: str | None = None
     expires: datetime | None = None
     old_secret_until: datetime | None = None
+    digest: bytes = field(default=b"", repr=False)
 
 
 def _refuse(name: str, rule: str) -> RequestError:
@@ -156,9 +159,9 @@ def _encode_count(stored: str) -> Callable[[Any, str], dict[str, str]]:
 def _encode_budget(value: Any, name: str) -> dict[str, str]:
     try:
         # Through text: the binary fraction of 0.1 is not what was meant.
-        nanos = Decimal(str(value)) * NANOS if not isinstance(value, bool) else Decimal("NaN")
+        nanos = _EXACTLY.multiply(Decimal("NaN" if isinstance(value, bool) else str(value)), NANOS)
         is_right = nanos == nanos.to_integral_value() and 0 <= nanos <= MAX_BUDGET_NANOS
-    except InvalidOperation:
+    except ArithmeticError:  # no number, or one with more digits than money has
         is_right = False
     if not is_right:
         raise _refuse(
@@ -312,4 +315,5 @@ def read_subject(described: list[Any], team: str | None) -> TeamInfo:
         team_id=text("team") and team,
         expires=moment(number("expires")),
         old_secret_until=moment(number("old_until")),
+        digest=fields.get("secret", b""),
     )

@@ -1,4 +1,4 @@
-"""Makes what a gateway asks who may call: virtual keys in the store, or, without one, the configuration's keys alone.
+"""Opens what a gateway asks who may call: virtual keys in the store, or, without one, the configuration's keys alone.
 
 Called by `worker.py`.
 """
@@ -6,11 +6,13 @@ Called by `worker.py`.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from neev_provider import settings
 from neev_provider.admission import Principal
+from neev_provider.admission.keys import Keys
 from neev_provider.admission.rules import NANOS, AdmissionSettings, period_of
 from neev_provider.admission.static import StaticKeys
 from neev_provider.admission.virtual import MASTER, VirtualKeys
@@ -26,12 +28,27 @@ if TYPE_CHECKING:
     from neev_provider.config import ProxyConfig
     from neev_provider.config_schema import AdmissionOptions
 
-__all__ = ["admission_settings", "open_access"]
+__all__ = ["Opened", "admission_settings", "open_access"]
 
 _log = logging.getLogger(__name__)
 
 
-async def open_access(config: ProxyConfig, environ: Mapping[str, str], stack: AsyncExitStack) -> Access:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What was opened.
+
+    Attributes:
+        access: who may call.
+        keys: the virtual keys and teams; None without a store.
+        store: that holds them; None if there is none.
+    """
+
+    access: Access
+    keys: Keys | None = None
+    store: Store | None = None
+
+
+async def open_access(config: ProxyConfig, environ: Mapping[str, str], stack: AsyncExitStack) -> Opened:
     """Return who may call; what was begun for it ends with `stack`.
 
     Raises:
@@ -41,20 +58,22 @@ async def open_access(config: ProxyConfig, environ: Mapping[str, str], stack: As
     master_key = environ[MASTER_KEY_VARIABLE]
     url = settings.store_url(environ)
     if url is None:
-        return StaticKeys({**keys, master_key: MASTER})
+        return Opened(StaticKeys({**keys, master_key: MASTER}))
     store = await stack.enter_async_context(Store.from_url(url, source=settings.STORE_VARIABLE))
     try:
         await check_store(store)
     except ServerError as error:
         # It may be away for now; requests are refused, or known keys let in, until it is back.
         _log.warning("the store was not looked at: %s", error.message)
+    rules = admission_settings(config.neev.admission)
     virtual = VirtualKeys(
         store,
-        admission_settings(config.neev.admission),
+        rules,
         master_key=master_key,
         configured=StaticKeys(keys) if keys else None,
     )
-    return await stack.enter_async_context(virtual)
+    access = await stack.enter_async_context(virtual)
+    return Opened(access, Keys(store, clock=rules.clock), store)
 
 
 def admission_settings(options: AdmissionOptions) -> AdmissionSettings:

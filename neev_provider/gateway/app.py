@@ -12,7 +12,8 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from neev_provider.errors import NeevError, RequestError, ServerError
+from neev_provider.errors import NeevError, RequestError, ServerError, redact
+from neev_provider.gateway.admin import find_admin
 from neev_provider.gateway.chat import chat
 from neev_provider.gateway.exchange import ClientGoneError, Exchange
 from neev_provider.gateway.hand_over import hand_over
@@ -20,7 +21,7 @@ from neev_provider.gateway.models import list_models, retrieve_model
 from neev_provider.gateway.speech import speech
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from neev_provider.gateway.exchange import Receive, Scope, Send
     from neev_provider.gateway.services import Services
@@ -80,11 +81,12 @@ class Gateway:
         """Write the request's log line; never its content."""
         log = self._services.access_log
         if log is not None:
+            path: str = exchange.scope["path"][:200]
             log.write(
                 {
                     "request_id": exchange.request_id.decode(),
                     "method": exchange.scope["method"],
-                    "path": exchange.scope["path"][:200],
+                    "path": redact(path) if "-" in path else path,  # LiteLLM's tools put keys into it
                     "status": exchange.status,
                     "ms": round((time.perf_counter() - exchange.started) * 1000, 2),
                     **exchange.notes,
@@ -99,7 +101,8 @@ class Gateway:
 
     async def _answer(self, exchange: Exchange) -> None:
         path: str = exchange.scope["path"]
-        methods = _ROUTES.get(path.removeprefix("/v1"))
+        methods: Mapping[str, Route] | None = _ROUTES.get(path.removeprefix("/v1"))
+        methods = methods or find_admin(_raw_path(exchange))
         if methods is not None:
             route = methods.get(exchange.scope["method"])
             if route is None:

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from neev_provider.admission import Access
+    from neev_provider.admission.keys import Keys
     from neev_provider.catalog import Catalog
     from neev_provider.gateway.litellm_path import LiteLLMPath
     from neev_provider.gateway.logs import AccessLog
     from neev_provider.routing import Router
+    from neev_provider.store import Store
     from neev_provider.upstream import Upstream
 
 __all__ = ["Services"]
@@ -34,6 +36,8 @@ class Services:
         litellm_charges: whether LiteLLM's configuration has our own authentication and accounts.
         fast_path: whether NeevAI's endpoints are answered here where they can be.
         access_log: takes the request lines; None if none are wanted.
+        keys: the virtual keys and teams; None without a store.
+        store: that holds them; None if there is none.
     """
 
     router: Router
@@ -45,3 +49,5 @@ class Services:
     litellm_charges: bool = False
     fast_path: bool = True
     access_log: AccessLog | None = None
+    keys: Keys | None = None
+    store: Store | None = None

@@ -64,16 +64,19 @@ async def _serve(options: WorkerOptions, environ: Mapping[str, str], access_log:
             )
             stack.push_async_callback(litellm.close)
             stack.push_async_callback(_cancelled, asyncio.create_task(litellm.run()))
+        opened = await open_access(config, environ, stack)
         services = Services(
             router=Router(config, environ, catalog=lambda: live.current),
             upstream=upstream,
-            access=await open_access(config, environ, stack),
+            access=opened.access,
             catalog=lambda: live.current,
             limits=limits,
             litellm=litellm,
             litellm_charges=charges,
             fast_path=config.neev.fast_path or litellm is None,
             access_log=access_log,
+            keys=opened.keys,
+            store=opened.store,
         )
         await _run_server(services, options)
 
