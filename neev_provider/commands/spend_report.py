@@ -88,14 +88,14 @@ class Report:
 
 
 def first_day(since: str, today: datetime) -> datetime:
-    """Return the first day that is meant by `30d` (today and the 29 days before), `6mo` or `2026-11-01`.
+    """Return the first day that is meant by `30d` (the day 30 days ago), `6mo` or `2026-11-01`.
 
     Raises:
         RequestError: it is none of these, lies in the future, or more than 13 months back.
     """
     match = _SINCE.fullmatch(since)
     if match is not None:
-        first = today - timedelta(days=int(match[1]) * _DAYS[match[2]] - 1)
+        first = today - timedelta(days=int(match[1]) * _DAYS[match[2]])
     else:
         try:
             first = datetime.combine(date.fromisoformat(since), today.timetz())

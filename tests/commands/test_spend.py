@@ -58,8 +58,8 @@ class TestTheReport:
         ]
         days = rows(neev, "--by", "day", "--since", "3d")
         today = datetime.now(UTC).date()
-        assert [row["day"] for row in days] == [str(today - timedelta(days=n)) for n in (2, 1, 0)]
-        assert [row["spend_nanos"] for row in days] == [0, 0, 1_000_007_044]
+        assert [row["day"] for row in days] == [str(today - timedelta(days=n)) for n in (3, 2, 1, 0)]
+        assert [row["spend_nanos"] for row in days] == [0, 0, 0, 1_000_007_044]
 
     def test_of_one_team_key_or_model(self, neev, spent):
         assert [row["key"] for row in rows(neev, "--team", "research")] == [spent["alice"]]
@@ -81,7 +81,7 @@ class TestTheReport:
         shown = neev("spend").out
         assert "alice" in shown
         assert "$1.000007044" in shown
-        days = neev("spend", "--by", "day", "--since", "2d").out.splitlines()
+        days = neev("spend", "--by", "day", "--since", "1d").out.splitlines()
         assert days[2].count("█") == 30
         assert "█" not in days[1]
 
