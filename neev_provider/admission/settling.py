@@ -9,6 +9,7 @@ under way goes with the next, in one. What cannot be written in the end is logge
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections import deque
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from neev_provider.admission.confirmed import Confirmed
 from neev_provider.admission.owners import put_on_record
 from neev_provider.admission.rules import Clock
 from neev_provider.admission.scripts import REPLAY, SETTLE, prefix_of, seen_name
@@ -33,6 +35,7 @@ _LEDGER: Final = logging.getLogger("neev_provider.ledger")
 _BATCH: Final = 64
 _FIRST_WAIT: Final = 0.05  # seconds
 _LONGEST_WAIT: Final = 2.0
+_LOOK: Final = 1.0  # between two looks at whether the store was away
 _REFUSALS: Final = 5  # in a row, by a store that answers: then the settles are logged
 
 
@@ -54,6 +57,7 @@ class Settle(msgspec.Struct):
         model: upstream's id; "" if nothing was produced.
         held_nanos: nano-USD that were reserved.
         sent: whether it may have reached the store.
+        counted: whether the gateway's total has it.
     """
 
     process: str
@@ -70,6 +74,7 @@ class Settle(msgspec.Struct):
     model: str = ""
     held_nanos: int = 0
     sent: bool = False
+    counted: bool = False
 
     def words(self) -> tuple[str | int, ...]:
         """Return the arguments that charge.lua reads."""
@@ -112,6 +117,7 @@ class Settler:
         self._max_queued: Final = max_queued
         self._clock: Final = clock or Clock()
         self._on_charged: Final = on_charged
+        self._confirmed: Final = Confirmed()
         self._queues: Final[dict[str, deque[Settle]]] = {}
         self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._queued = 0
@@ -135,8 +141,11 @@ class Settler:
         if queue is not None:
             queue.append(settle)
             return
-        self._queues[settle.tag] = queue = deque((settle,))
-        task = asyncio.create_task(self._write_or_log(settle.tag, queue))
+        self._start(settle.tag, deque((settle,)))
+
+    def _start(self, tag: str, queue: deque[Settle]) -> None:
+        self._queues[tag] = queue
+        task = asyncio.create_task(self._write_or_log(tag, queue))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -177,7 +186,7 @@ class Settler:
         wait, refusals = _FIRST_WAIT, 0
         while queue:
             batch = [queue[index] for index in range(min(len(queue), _BATCH))]
-            words: list[str | int] = [prefix, self._clock.moved]
+            words: list[str | int] = [prefix, self._clock.moved, self._confirmed.last(tag)]
             for settle in batch:
                 settle.sent = True
                 words += settle.words()
@@ -193,10 +202,44 @@ class Settler:
                 wait = min(2 * wait, _LONGEST_WAIT)
                 continue
             wait, refusals = _FIRST_WAIT, 0
+            if charged and charged[0] == b"lost":
+                self._tell_again(tag, int(charged[1]), queue)
+                continue
             self._done(queue, len(batch))
+            self._confirmed.add(tag, batch)
             for settle, nanos in zip(batch, charged, strict=True):
-                self._on_charged(settle.cost_nanos if nanos == b"seen" else int(nanos), settle.held_nanos)
+                self._count(settle, settle.cost_nanos if nanos == b"seen" else int(nanos))
         del self._queues[tag]
+
+    def _tell_again(self, tag: str, number: int, queue: deque[Settle]) -> None:
+        """Put what the store has confirmed and forgotten, all after `number`, before what waits."""
+        lost = self._confirmed.take_after(tag, number)
+        _LOG.warning("the store has lost %d settles that it had confirmed; they are told again", len(lost))
+        queue.extendleft(reversed(lost))
+        self._queued += len(lost)
+
+    async def watch_for_ever(self) -> None:
+        """Look, whenever the store was away, whether it has kept what it had confirmed; ends by being cancelled."""
+        epoch = self._store.epoch
+        while True:
+            await asyncio.sleep(_LOOK)
+            if not self._store.is_connected:
+                continue
+            now = self._store.epoch
+            if now == epoch:
+                self._confirmed.forget_old()
+                continue
+            with contextlib.suppress(NeevError):  # it is away again
+                await self._look()
+                epoch = now
+
+    async def _look(self) -> None:
+        for tag in self._confirmed.owners():
+            words = (prefix_of(tag), self._clock.moved, self._confirmed.last(tag))
+            answer = await self._store.run(SETTLE, (seen_name(tag, self.process),), words)
+            if answer and tag not in self._queues:  # else they are told before what waits there
+                self._start(tag, deque())
+                self._tell_again(tag, int(answer[1]), self._queues[tag])
 
     async def _seen(self, name: str) -> int:
         """Return the number of the last settle of this process that the store has dealt with."""
@@ -216,9 +259,14 @@ class Settler:
             queue.popleft()
         self._queued -= count
 
+    def _count(self, settle: Settle, nanos: int) -> None:
+        if not settle.counted:
+            settle.counted = True
+            self._on_charged(nanos, settle.held_nanos)
+
     def _log(self, settle: Settle) -> None:
         self.lost += 1
-        self._on_charged(settle.cost_nanos, settle.held_nanos)
+        self._count(settle, settle.cost_nanos)
         _LEDGER.error("%s", msgspec.json.encode(settle).decode())
 
 

@@ -164,6 +164,7 @@ class VirtualKeys:
             self._leases.renew_for_ever(),
             self.total.tell_for_ever(),
             self._owners.note_for_ever(),
+            self._settler.watch_for_ever(),
             sweep_for_ever(self._store, process, self._expired, settings.clock, settings.lease_seconds),
         ):
             self._tasks.append(asyncio.create_task(work))

@@ -193,6 +193,8 @@ class Exchange:
         assert task is not None  # noqa: S101 - for the type checker: a coroutine runs in a task
         if self._server is not None and after is None:
             with _cancelled_when_gone(self._server, task):
+                if task.cancelling():
+                    await asyncio.sleep(0)  # it has left already: nothing is begun for it
                 yield
             return
         watcher = asyncio.create_task(self._cancel_on_disconnect(task, after))

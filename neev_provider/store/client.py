@@ -39,6 +39,7 @@ _AWAY: Final = frozenset(
 )
 _REFUSED: Final = frozenset({"NOAUTH", "NOPERM", "WRONGPASS"})
 _ELSEWHERE: Final = frozenset({"MOVED", "ASK", "TRYAGAIN"})
+_CALLS: Final = 4  # one after the other, at most, while a cluster points elsewhere
 _SHORT_WAIT: Final = 0.01  # seconds, while a cluster moves a slot
 
 
@@ -92,6 +93,18 @@ class Store:
     def is_open(self) -> bool:
         """Whether calls may get through; False while the circuit of a single server is broken."""
         return self._only is None or not self._only.is_open
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection to every server that has been asked."""
+        nodes = [self._only] if self._only is not None else self._nodes.values()
+        return all(node.is_connected for node in nodes)
+
+    @property
+    def epoch(self) -> int:
+        """A number that rises with every new connection: behind it may be a server that has forgotten something."""
+        nodes = [self._only] if self._only is not None else self._nodes.values()
+        return sum(node.epoch for node in nodes)
 
     async def call(self, name: str, *words: Word) -> Any:
         """Send one command to the server that holds `name`.
@@ -246,7 +259,8 @@ class Store:
             ServerError: away.
         """
         try:
-            async with asyncio.timeout(self.timing.call):
+            # Every call of a node has its own bound, which forgives a process that was slow itself.
+            async with asyncio.timeout(self.timing.call * _CALLS):
                 return await self._follow(slot, words)
         except TimeoutError:
             raise unavailable(self.timing.probe, UnknownOutcomeError) from None

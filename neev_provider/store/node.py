@@ -72,11 +72,18 @@ class Node:
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
         self._probing: asyncio.Task[None] | None = None
+        self.epoch = 0
+        """How many connections there have been."""
 
     @property
     def is_open(self) -> bool:
         """Whether callers fail at once."""
         return self._breaker.is_open
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._connection is not None and not self._connection.gone
 
     async def call(self, *words: Word) -> Any:
         """Return the server's reply.
@@ -129,6 +136,7 @@ class Node:
         try:
             async with asyncio.timeout(self._timing.probe):
                 self._connection = await self._connect()
+                self.epoch += 1
                 return self._connection
         except hiredis.ReplyError as error:
             # Refused at the log-in: the server's words name users and rules, never passwords.

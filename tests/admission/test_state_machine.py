@@ -171,7 +171,7 @@ class Admission(RuleBasedStateMachine):
     @rule(which=st.integers(0, 30))
     def settle_again(self, which):
         event = self.settled[which % len(self.settled)]
-        words = (prefix_of(event.tag), self.clock.moved, *event.words())
+        words = (prefix_of(event.tag), self.clock.moved, 0, *event.words())
         assert self.await_(self.store.run(SETTLE, (seen_name(event.tag, event.process),), words)) == [b"seen"]
 
     @rule(

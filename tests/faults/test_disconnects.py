@@ -178,7 +178,8 @@ async def test_many_clients_that_leave_at_any_moment_are_all_accounted_for(house
     books = await house.closed_books(account)
     stats = await house.produced()
     calls = stats["requests"].get("POST /v1/chat/completions", {})
-    assert books.requests == sum(calls.values())
+    # A client may leave after its call was let in and before upstream has heard of it: that is charged as well.
+    assert sum(calls.values()) <= books.requests <= 80
     assert 0 < sum(heard) <= calls["200"]
     # Those that came to their end are charged as counted, the others by an estimate.
     assert books.requests - books.estimated >= sum(heard)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import signal
 
 import pytest
 
@@ -14,7 +16,9 @@ from neev_provider.admission.scripts import seen_name
 from neev_provider.admission.settling import replay
 from neev_provider.admission.sweeping import sweep
 from neev_provider.admission.virtual import VirtualKeys
+from neev_provider.errors import ServerError
 from neev_provider.store import Store
+from neev_provider.store.node import Timing
 from tests.faults.house import PATIENT
 from tests.store.servers import server
 
@@ -85,6 +89,59 @@ async def test_a_fault_of_our_own_leaves_lines_and_stops_no_later_settle(store, 
         await replay(store, ledger_lines()[0])
     assert [await replay(store, ledger_lines()[1]) for _ in range(2)] == [4000, None]
     await access.close()
+
+
+class TestAStoreThatForgetsWhatItHadConfirmed:
+    """As one may that was killed between two writes to its disk, or a replica that takes its primary's place."""
+
+    @pytest.fixture
+    async def forgetful(self, tmp_path):
+        """A Valkey that knows after a restart what it knew when it was last told to save."""
+        running = server(tmp_path)
+        yield running
+        running.stop()
+
+    async def settled(self, access, token, number):
+        for _ in range(number):
+            (await access.admit(token, ONE)).settle(USED)
+        await access.flush()
+
+    @pytest.mark.parametrize("goes_on", [True, False], ids=["busy owner", "idle owner"])
+    async def test_is_told_it_again(self, forgetful, goes_on):
+        async with Store.from_url(forgetful.url, timing=Timing(call=5, probe=0.1)) as store:
+            keys, access = Keys(store), VirtualKeys(store)
+            await access.start()
+            made = await keys.create_key({"max_budget": 1}, by="test")
+            await self.settled(access, made.token, 3)
+            running = await access.admit(made.token, ONE)
+            forgetful.client().save()
+            late = await access.admit(made.token, ONE)
+            await self.settled(access, made.token, 70)  # more than go in one write
+            forgetful.stop(signal.SIGKILL)
+            forgetful.start()
+            assert forgetful.client().hget(f"neev:{{{made.key.id}}}:use:{made.key.id}", "spent") == b"12000"
+            if goes_on:
+                await self.until_back(store)
+                await self.settled(access, made.token, 1)
+            number = 74 if goes_on else 73
+            async with asyncio.timeout(20):
+                while (await self.until_back(store)) and (
+                    await keys.key(made.key.id)
+                ).spend_nanos < number * 4000:
+                    await asyncio.sleep(0.05)
+            for grant in (running, late):
+                grant.settle(USED)
+            await access.flush()
+            key = await keys.key(made.key.id)
+            assert (key.spend_nanos, key.held_nanos, key.in_flight) == ((number + 2) * 4000, 0, 0)
+            await access.close()
+
+    async def until_back(self, store) -> bool:
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(ServerError):
+                    return bool(await store.call("x", "PING"))
+                await asyncio.sleep(0.05)
 
 
 async def test_what_a_reader_found_expired_is_part_of_the_gateways_total(store):
