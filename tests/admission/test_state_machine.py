@@ -1,4 +1,4 @@
-"""Admission against an independent model, over random histories; `NEEV_TEST_STEPS=5000` makes more of them.
+"""Admission against an independent model, over random histories; `TEST_STEPS=5000` makes more of them.
 
 A step is an admission, a settle or a refund; time, rotations, changes of limits and the rest come between.
 """
@@ -32,7 +32,7 @@ from neev_provider.store import Store
 from tests.admission.conftest import NOON, PATIENT
 from tests.admission.model import Key, Model, Subject
 
-STEPS = int(os.environ.get("NEEV_TEST_STEPS", "800"))
+STEPS = int(os.environ.get("TEST_STEPS", "800"))
 STEPS_IN_A_HISTORY = 50
 
 limits = st.fixed_dictionaries(

@@ -1,4 +1,4 @@
-"""The suites of the store and of admission, run again on Debian's Redis 7 in place of the embedded Valkey 9."""
+"""The suites of the store and of admission run for longer: on Redis 7 in place of Valkey 9, and over more steps."""
 
 from __future__ import annotations
 
@@ -42,3 +42,22 @@ def test_redis_7_does_all_that_valkey_does():
     )
     assert done.returncode == 0, done.stdout[-5000:]
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 200
+
+
+def test_no_history_of_5_000_steps_differs_from_the_model():
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "tests/admission/test_state_machine.py",
+        ],
+        cwd=ROOT,
+        env={**os.environ, "TEST_STEPS": "5000"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
