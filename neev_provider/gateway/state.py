@@ -1,4 +1,4 @@
-"""The state directory: its lock, and the files that are written there. Called by `serve.py` and the commands."""
+"""The state directory's lock. Called by `serve.py` and the commands."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from neev_provider.errors import ConfigError
+from neev_provider.gateway.run_files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["only_one", "write_private"]
+__all__ = ["only_one"]
 
 _PAUSE: Final = 0.05  # seconds
 
@@ -31,7 +32,7 @@ def only_one(state: Path, *, seconds: float = 2.0) -> Iterator[int]:
     Raises:
         ConfigError: another one has it.
     """
-    file = write_private(state / "run" / "lock", "")
+    file = write_file(state / "run" / "lock", "")
     ends = time.monotonic() + seconds
     with file.open("w") as lock:
         while not _locked(lock.fileno()):
@@ -52,20 +53,3 @@ def _locked(lock: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def write_private(path: Path, text: str) -> Path:
-    """Write a file that only its owner may read, and return its path.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)  # keys may stand in it
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            str(path), "", f"cannot be written ({error.strerror})", "Use another --state."
-        ) from None
-    return path
