@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import litellm
@@ -21,6 +22,7 @@ from pydantic import PrivateAttr
 
 from neev_provider import settings
 from neev_provider.admission import Principal
+from neev_provider.admission.ledger_file import keep_ledger
 from neev_provider.admission.static import StaticKeys
 from neev_provider.admission.virtual import MASTER, VirtualKeys
 from neev_provider.catalog import Catalog
@@ -164,6 +166,9 @@ class _Opened:
             )
         if url is None:
             return StaticKeys(known | ({master_key: MASTER} if master_key else {}))
+        ledger = settings.ledger_file(self._environ)
+        if ledger is not None:
+            self._stack.callback(keep_ledger(Path(ledger)))
         store = await self._stack.enter_async_context(Store.from_url(url, source=settings.STORE_VARIABLE))
         try:
             await check_store(store)

@@ -15,10 +15,12 @@ __all__ = [
     "BASE_URL_VARIABLE",
     "CATALOG_VARIABLE",
     "DEFAULT_BASE_URL",
+    "LEDGER_VARIABLE",
     "STORE_VARIABLE",
     "api_key",
     "base_url",
     "catalog_path",
+    "ledger_file",
     "store_url",
 ]
 
@@ -26,6 +28,7 @@ __all__ = [
 API_KEY_VARIABLES: Final = ("NEEV_API_KEY", "NEEV_MODEL_API_KEY", "NEEV_INFERENCE_API_KEY")
 BASE_URL_VARIABLE: Final = "NEEV_BASE_URL"
 CATALOG_VARIABLE: Final = "NEEV_CATALOG"  # a catalog file in place of the package's own
+LEDGER_VARIABLE: Final = "NEEV_LEDGER"  # LiteLLM's file of what calls did cost and the store did not take
 STORE_VARIABLE: Final = "NEEV_STORE"  # `embedded` or the store's URL, which may hold a password
 DEFAULT_BASE_URL: Final = "https://inference.ai.neevcloud.com/v1"
 
@@ -43,6 +46,11 @@ def base_url(environ: Mapping[str, str]) -> str:
 def store_url(environ: Mapping[str, str]) -> str | None:
     """Return the store's URL that `NEEV_STORE` names, or None."""
     return environ.get(STORE_VARIABLE, "").strip() or None
+
+
+def ledger_file(environ: Mapping[str, str]) -> str | None:
+    """Return the file that `NEEV_LEDGER` names, or None."""
+    return environ.get(LEDGER_VARIABLE, "").strip() or None
 
 
 def catalog_path(environ: Mapping[str, str]) -> str | None:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from typing_extensions import override
 
+from neev_provider.admission.ledger_file import keep_ledger
 from neev_provider.errors import NeevError
-from neev_provider.gateway.ledger_file import LedgerFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,9 +75,7 @@ def set_up_logging(level: str, *, as_json: bool, ledger: Path | None = None) -> 
     # Breaking a connection off is how a client learns that an answer is not whole: meant, and in the request's line.
     logging.getLogger("uvicorn.error").addFilter(_is_not_meant)
     if ledger is not None:
-        lines = logging.getLogger("neev_provider.ledger")
-        lines.addHandler(LedgerFile(ledger))
-        lines.propagate = False
+        keep_ledger(ledger)
     shows_requests = logging.getLogger().isEnabledFor(logging.INFO)
     return AccessLog(_write_out, as_json=as_json) if shows_requests else None
 

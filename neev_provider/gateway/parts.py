@@ -39,7 +39,6 @@ __all__ = [
     "worker",
 ]
 
-_LITELLM: Final = "import sys; from litellm import run_server; sys.exit(run_server())"
 _MAX_SOCKET_PATH: Final = 100  # the kernel takes 107 bytes
 
 
@@ -133,7 +132,7 @@ def litellm(options: ServeOptions, environ: Mapping[str, str], config: Path) -> 
     spec = ChildSpec(
         name="litellm",
         command=litellm_command(config, "127.0.0.1", port),
-        environ=environ,
+        environ={settings.LEDGER_VARIABLE: str(_ledger(options, "litellm")), **environ},
         log=_log_file(options, "litellm"),
         ready=lambda: _answers(address + "/health/liveliness", {}),
     )
@@ -143,7 +142,7 @@ def litellm(options: ServeOptions, environ: Mapping[str, str], config: Path) -> 
 def litellm_command(config: Path, host: str, port: int) -> list[str]:
     """Return the command that runs the LiteLLM proxy."""
     words = ("--config", str(config), "--host", host, "--port", str(port))
-    return [sys.executable, "-c", _LITELLM, *words]
+    return [sys.executable, "-m", "neev_provider.litellm_server", *words]
 
 
 def worker(
@@ -162,7 +161,7 @@ def worker(
         litellm_url=litellm_url,
         litellm_routes=options.litellm_routes,
         ready_file=str((options.state / "run" / f"gateway-{number}.ready").absolute()),
-        ledger_file=str((options.state / "log" / f"ledger-{number}.jsonl").absolute()),
+        ledger_file=str(_ledger(options, str(number))),
         limits=options.limits,
     )
     ready_file = options.state / "run" / f"gateway-{number}.ready"
@@ -201,6 +200,10 @@ def require_free(flag: str, host: str, port: int) -> None:
         raise ConfigError(
             flag, f"{host}:{port}", f"cannot be listened on ({reason})", f"Choose another with {flag}."
         ) from None
+
+
+def _ledger(options: ServeOptions, process: str) -> Path:
+    return (options.state / "log" / f"ledger-{process}.jsonl").absolute()
 
 
 def _log_file(options: ServeOptions, name: str) -> Path | None:

@@ -75,7 +75,7 @@ def litellm(tmp_path_factory, store_server):
         yield from started(folder, emulator, store_server.url)
 
 
-def started(folder: Path, emulator, store_url: str | None):
+def started(folder: Path, emulator, store_url: str | None, environ: dict[str, str] | None = None):
     base_url = emulator.root_url + "/v1"
     port = free_port()
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("NEEV_", "LITELLM_"))}
@@ -83,7 +83,7 @@ def started(folder: Path, emulator, store_url: str | None):
     with log.open("wb") as file:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-c", "import sys; from litellm import run_server; sys.exit(run_server())"),
+                *(sys.executable, "-m", "neev_provider.litellm_server"),
                 *("--config", str(own_config(folder, base_url)), "--host", "127.0.0.1", "--port", str(port)),
             ],
             stdout=file,
@@ -96,6 +96,7 @@ def started(folder: Path, emulator, store_url: str | None):
                 "NEEV_API_KEY": "sk-nc-" + "0" * 40,
                 "NEEV_BASE_URL": base_url,
                 **({} if store_url is None else {"NEEV_STORE": store_url}),
+                **(environ or {}),
             },
         )
     url = f"http://127.0.0.1:{port}"

@@ -2,7 +2,7 @@
 
 A line is what `admission.settling.replay` reads. The file is made when the first line is written, for its owner
 alone; it is only ever appended to, so a restarted process goes on with it. A line that the file does not take goes to
-stderr. Set up by `logs.py`; the lines come from `admission/settling.py` through the logger `neev_provider.ledger`.
+stderr. The lines come from `settling.py` through the logger `neev_provider.ledger`. Set up by both doors.
 """
 
 from __future__ import annotations
@@ -16,13 +16,29 @@ from typing import TYPE_CHECKING, Final
 from typing_extensions import override
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["LedgerFile"]
+__all__ = ["LedgerFile", "keep_ledger"]
 
 _log = logging.getLogger(__name__)
 
 _SYNC_SECONDS: Final = 0.05  # between two looks at the disk: 100,000 lines at once must not take minutes
+
+
+def keep_ledger(path: Path) -> Callable[[], None]:
+    """Have what the store does not take written to a file; return what ends that."""
+    handler = LedgerFile(path)
+    lines = logging.getLogger("neev_provider.ledger")
+    lines.addHandler(handler)
+    lines.propagate = False
+
+    def end() -> None:
+        lines.removeHandler(handler)
+        lines.propagate = True
+        handler.close()
+
+    return end
 
 
 class LedgerFile(logging.Handler):
