@@ -15,10 +15,12 @@ __all__ = [
     "BASE_URL_VARIABLE",
     "CATALOG_VARIABLE",
     "DEFAULT_BASE_URL",
+    "METRICS_VARIABLE",
     "STORE_VARIABLE",
     "api_key",
     "base_url",
     "catalog_path",
+    "metrics_socket",
     "store_url",
 ]
 
@@ -27,6 +29,7 @@ API_KEY_VARIABLES: Final = ("NEEV_API_KEY", "NEEV_MODEL_API_KEY", "NEEV_INFERENC
 BASE_URL_VARIABLE: Final = "NEEV_BASE_URL"
 CATALOG_VARIABLE: Final = "NEEV_CATALOG"  # a catalog file in place of the package's own
 STORE_VARIABLE: Final = "NEEV_STORE"  # `embedded` or the store's URL, which may hold a password
+METRICS_VARIABLE: Final = "NEEV_METRICS"  # the socket that takes what a process counts
 DEFAULT_BASE_URL: Final = "https://inference.ai.neevcloud.com/v1"
 
 
@@ -48,3 +51,8 @@ def store_url(environ: Mapping[str, str]) -> str | None:
 def catalog_path(environ: Mapping[str, str]) -> str | None:
     """Return the catalog file that `NEEV_CATALOG` names, or None for the package's own."""
     return environ.get(CATALOG_VARIABLE, "").strip() or None
+
+
+def metrics_socket(environ: Mapping[str, str]) -> str | None:
+    """Return the socket that takes a process's metrics, as `NEEV_METRICS` names it, or None if nothing is counted."""
+    return environ.get(METRICS_VARIABLE, "").strip() or None

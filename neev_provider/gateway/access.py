@@ -16,7 +16,9 @@ from neev_provider.admission.static import StaticKeys
 from neev_provider.admission.virtual import MASTER, VirtualKeys
 from neev_provider.errors import ServerError
 from neev_provider.gateway.environment import MASTER_KEY_VARIABLE
+from neev_provider.metrics.measured import MeasuredAccess, MeasuredStore, watch_admission
 from neev_provider.store import Store, check_store
+from neev_provider.store.address import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,14 +27,23 @@ if TYPE_CHECKING:
     from neev_provider.admission import Access
     from neev_provider.config import ProxyConfig
     from neev_provider.config_schema import AdmissionOptions
+    from neev_provider.metrics import Recorder
 
-__all__ = ["admission_settings", "open_access"]
+__all__ = ["admission_settings", "open_access", "open_store"]
 
 _log = logging.getLogger(__name__)
 
 
-async def open_access(config: ProxyConfig, environ: Mapping[str, str], stack: AsyncExitStack) -> Access:
+async def open_access(
+    config: ProxyConfig, environ: Mapping[str, str], stack: AsyncExitStack, recorder: Recorder | None = None
+) -> Access:
     """Return who may call; what was begun for it ends with `stack`.
+
+    Args:
+        config: with keys of its own, and the operator's settings.
+        environ: names the store, and holds the master key.
+        stack: ends what is begun here.
+        recorder: counts; None: nothing is counted.
 
     Raises:
         ConfigError: the store's URL cannot be read; it is too old, or evicts what it should keep.
@@ -41,8 +52,9 @@ async def open_access(config: ProxyConfig, environ: Mapping[str, str], stack: As
     master_key = environ[MASTER_KEY_VARIABLE]
     url = settings.store_url(environ)
     if url is None:
-        return StaticKeys({**keys, master_key: MASTER})
-    store = await stack.enter_async_context(Store.from_url(url, source=settings.STORE_VARIABLE))
+        static = StaticKeys({**keys, master_key: MASTER})
+        return static if recorder is None else MeasuredAccess(static, recorder)
+    store = await stack.enter_async_context(open_store(url, recorder))
     try:
         await check_store(store)
     except ServerError as error:
@@ -54,7 +66,22 @@ async def open_access(config: ProxyConfig, environ: Mapping[str, str], stack: As
         master_key=master_key,
         configured=StaticKeys(keys) if keys else None,
     )
-    return await stack.enter_async_context(virtual)
+    access = await stack.enter_async_context(virtual)
+    if recorder is None:
+        return access
+    watch_admission(recorder, store, access)
+    return MeasuredAccess(access, recorder)
+
+
+def open_store(url: str, recorder: Recorder | None) -> Store:
+    """Return the store of a URL, measured if somebody counts; it connects at the first call.
+
+    Raises:
+        ConfigError: the URL cannot be read.
+    """
+    if recorder is None:
+        return Store.from_url(url, source=settings.STORE_VARIABLE)
+    return MeasuredStore(parse_address(url, source=settings.STORE_VARIABLE), recorder)
 
 
 def admission_settings(options: AdmissionOptions) -> AdmissionSettings:

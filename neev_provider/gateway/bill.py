@@ -75,7 +75,8 @@ class Bill:
         if self._spent is None and self.attempted is not None:
             # Abandoned while upstream was at work: it has read the prompt, and will charge for it.
             self.note_tokens(self.attempted, Usage(self._prompt_tokens, 0, estimated=True))
-        self._grant.settle(self._spent or Spent())
+        spent = self._exchange.facts.spent = self._spent or Spent()
+        self._grant.settle(spent)
 
     def __enter__(self) -> Self:
         return self

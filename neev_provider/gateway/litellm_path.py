@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import msgspec
 from yarl import URL
 
-from neev_provider.contract import read_fields, refuse_forbidden
+from neev_provider.contract import peek_model, read_fields, refuse_forbidden
 from neev_provider.deployment import Timeouts
 from neev_provider.errors import NeevError, RequestError, ServerError, UpstreamError
 from neev_provider.gateway.litellm_answers import error_from_litellm
@@ -133,9 +134,10 @@ class LiteLLMPath:
         body = await self._checked(exchange, path, body, model)
         sending = _Sending(exchange, self._limits, body)
         async with exchange.while_client_stays(after=sending.done):
+            asked_at = time.perf_counter()
             try:
                 async with self._request(exchange, path, sending) as response:
-                    await self._answer(exchange, response)
+                    await self._answer(exchange, response, asked_at)
             except (NeevError, TimeoutError, aiohttp.ClientError, OSError) as error:
                 raise sending.failure or self._failure(error) from None
 
@@ -177,6 +179,8 @@ class LiteLLMPath:
                 return None
             body = await exchange.body(self._limits)
         fields = read_fields(body)
+        if exchange.facts.model is None:
+            exchange.facts.model = peek_model(body)
         refuse_forbidden(fields)
         if not bytes(fields.get("tools", _NO_TOOLS)).startswith((b"[", b"null")):
             raise RequestError("invalid_type", "tools must be an array.", param="tools")
@@ -203,7 +207,7 @@ class LiteLLMPath:
             allow_redirects=False,
         )
 
-    async def _answer(self, exchange: Exchange, response: aiohttp.ClientResponse) -> None:
+    async def _answer(self, exchange: Exchange, response: aiohttp.ClientResponse, asked_at: float) -> None:
         """Pass an answer on, or raise the error that it means."""
         if response.status >= 400:  # noqa: PLR2004
             names = {name.lower(): value for name, value in response.headers.items()}
@@ -213,11 +217,14 @@ class LiteLLMPath:
         kind = response.content_type
         parts = self._parts(response)
         first = await anext(parts, b"")
+        now = time.perf_counter()
+        exchange.facts.waited += now - asked_at
         if kind.startswith("audio/") and not _looks_like_audio(first):
             raise UpstreamError("upstream_bad_response", "The model provider's answer held no audio.")
         is_stream = kind == _EVENTS
         await exchange.begin(response.status, client_headers(response.headers.items(), framed_anew=is_stream))
         if is_stream:
+            exchange.facts.is_stream, exchange.facts.first_at = True, now
             await self._relay_events(exchange, first, parts)
         else:
             if first:

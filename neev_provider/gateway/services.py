@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from neev_provider.catalog import Catalog
     from neev_provider.gateway.litellm_path import LiteLLMPath
     from neev_provider.gateway.logs import AccessLog
+    from neev_provider.gateway.request_metrics import RequestMetrics
     from neev_provider.routing import Router
     from neev_provider.upstream import Upstream
 
@@ -34,6 +35,7 @@ class Services:
         litellm_charges: whether LiteLLM's configuration has our own authentication and accounts.
         fast_path: whether NeevAI's endpoints are answered here where they can be.
         access_log: takes the request lines; None if none are wanted.
+        metrics: counts; None if nobody wants to know.
     """
 
     router: Router
@@ -45,3 +47,4 @@ class Services:
     litellm_charges: bool = False
     fast_path: bool = True
     access_log: AccessLog | None = None
+    metrics: RequestMetrics | None = None
