@@ -26,9 +26,10 @@ from neev_provider.gateway.litellm_headers import client_headers, litellm_header
 from neev_provider.gateway.litellm_routes import DEFAULT_ROUTES, Routes, passed_query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from neev_provider.gateway.exchange import Exchange, Limits
+    from neev_provider.gateway.request_facts import RequestFacts
 
 __all__ = ["DEFAULT_ROUTES", "LiteLLMPath"]
 
@@ -214,6 +215,7 @@ class LiteLLMPath:
             raise error_from_litellm(response.status, names, await self._error_body(response))
         if response.status >= 300:  # noqa: PLR2004
             raise UpstreamError("upstream_bad_response", "The answer was a redirect, which is not followed.")
+        _note_routing(exchange.facts, response.headers)
         kind = response.content_type
         parts = self._parts(response)
         first = await anext(parts, b"")
@@ -349,6 +351,15 @@ class _Sending:
             self.failure = error
             raise
         self.done.set()
+
+
+def _note_routing(facts: RequestFacts, headers: Mapping[str, str]) -> None:
+    """Note what LiteLLM's router says it did."""
+    retries = headers.get("x-litellm-attempted-retries", "")
+    if retries.isdigit():
+        facts.retries = int(retries[:3])
+    if headers.get("x-litellm-attempted-fallbacks", "0") not in {"0", "None"}:
+        facts.fallback = headers.get("x-litellm-model-group", "")
 
 
 def _has_body(exchange: Exchange) -> bool:

@@ -27,6 +27,8 @@ class RequestFacts:
         deployment: name of the one that answered; None before.
         spent: what was charged; None if nothing could be.
         client_left: whether the client was gone before the end.
+        retries: attempts after the first that LiteLLM says it made.
+        fallback: the model that answered in LiteLLM instead of the one that was asked for, or None.
     """
 
     __slots__ = (
@@ -34,10 +36,12 @@ class RequestFacts:
         "client_left",
         "deployment",
         "ended_at",
+        "fallback",
         "first_at",
         "is_stream",
         "model",
         "principal",
+        "retries",
         "spent",
         "waited",
     )
@@ -53,3 +57,5 @@ class RequestFacts:
         self.deployment: str | None = None
         self.spent: Spent | None = None
         self.client_left = False
+        self.retries = 0
+        self.fallback: str | None = None

@@ -17,6 +17,7 @@ from neev_provider.metrics.families import NONE
 if TYPE_CHECKING:
     from neev_provider.errors import NeevError
     from neev_provider.gateway.exchange import Exchange
+    from neev_provider.gateway.request_facts import RequestFacts
     from neev_provider.metrics.families import Family
     from neev_provider.metrics.names import PublicNames
     from neev_provider.metrics.recorder import Recorder
@@ -26,6 +27,8 @@ __all__ = ["RequestMetrics"]
 
 _PATHS: Final = ("fast", "litellm", NONE)
 _FAST: Final = "fast"
+_LITELLM: Final = "litellm"
+_ERROR: Final = 400  # HTTP statuses from here on
 _OF_UPSTREAM: Final = "upstream_"
 _NO_STATUS: Final = {"upstream_timeout": "timeout", "upstream_unavailable": "unavailable"}
 _UPSTREAM_CODES: Final = (
@@ -94,7 +97,7 @@ class RequestMetrics:
         recorder.observe(families.REQUEST_DURATION, (model, path, stream), seconds)
         if facts.begun_at is not None and not facts.client_left:
             ended_for_us = facts.begun_at if facts.is_stream or path != _FAST else ended
-            if facts.deployment is not None or path == "litellm":
+            if facts.deployment is not None or (path == _LITELLM and exchange.status < _ERROR):
                 recorder.observe(
                     families.OVERHEAD, (path,), max(0.0, ended_for_us - exchange.started - facts.waited)
                 )
@@ -102,6 +105,8 @@ class RequestMetrics:
             charge(recorder, (model, team, key), facts.spent)
         if facts.is_stream:
             self._count_stream(exchange, model, path, ended)
+        if path == _LITELLM:
+            self._count_routing(facts, model)
         if code.startswith(_OF_UPSTREAM) and facts.deployment is not None:
             # It failed after its headers; what fails before them is counted as an attempt.
             recorder.add(families.UPSTREAM_ERRORS, (model, facts.deployment, code))
@@ -156,6 +161,13 @@ class RequestMetrics:
                 recorder.observe(families.TIME_PER_OUTPUT_TOKEN, (model, path), per_token)
         if facts.client_left and facts.begun_at is not None:
             recorder.add(families.ABORTED_STREAMS, (model,))
+
+    def _count_routing(self, facts: RequestFacts, model: str) -> None:
+        """Count what LiteLLM's router says it did for a request that it answered."""
+        if facts.retries:
+            self._recorder.add(families.UPSTREAM_RETRIES, (model,), facts.retries)
+        if facts.fallback is not None:
+            self._recorder.add(families.FALLBACKS, (model, self._names.label(facts.fallback)))
 
     def _gauges(self) -> dict[tuple[Family, tuple[str, ...]], float]:
         running = dict.fromkeys(_PATHS, 0)
