@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from neev_provider.store import Script
     from neev_provider.store.address import Address
     from neev_provider.store.connection import Word
+    from neev_provider.store.node import Timing
 
 __all__ = ["MeasuredAccess", "MeasuredStore", "watch_admission"]
 
@@ -78,10 +79,11 @@ class MeasuredStore(Store):
     Args:
         address: where it is.
         recorder: where to.
+        timing: bounds of its calls.
     """
 
-    def __init__(self, address: Address, recorder: Recorder) -> None:
-        super().__init__(address)
+    def __init__(self, address: Address, recorder: Recorder, timing: Timing | None = None) -> None:
+        super().__init__(address, timing)
         self._recorder: Final = recorder
 
     @override
