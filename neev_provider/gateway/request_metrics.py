@@ -28,6 +28,7 @@ __all__ = ["RequestMetrics"]
 _PATHS: Final = ("fast", "litellm", NONE)
 _FAST: Final = "fast"
 _LITELLM: Final = "litellm"
+_STOPPING: Final = 503  # what the server answers in place of a request that it cut
 _ERROR: Final = 400  # HTTP statuses from here on
 _OF_UPSTREAM: Final = "upstream_"
 _NO_STATUS: Final = {"upstream_timeout": "timeout", "upstream_unavailable": "unavailable"}
@@ -88,16 +89,17 @@ class RequestMetrics:
         recorder = self._recorder
         model = self._names.label(facts.model)
         path = notes.get("via", NONE)
-        code = notes.get("error", "ok")
+        status = exchange.status or _STOPPING
+        code = notes.get("error") or ("ok" if exchange.status else "server_overloaded")
         key, team = self._holder(exchange, code)
         ended = time.perf_counter() if facts.ended_at is None else facts.ended_at
         seconds = ended - exchange.started
-        recorder.add(families.REQUESTS, (model, team, key, path, str(exchange.status), code))
+        recorder.add(families.REQUESTS, (model, team, key, path, str(status), code))
         stream = "true" if facts.is_stream else "false"
         recorder.observe(families.REQUEST_DURATION, (model, path, stream), seconds)
         if facts.begun_at is not None and not facts.client_left:
             ended_for_us = facts.begun_at if facts.is_stream or path != _FAST else ended
-            if facts.deployment is not None or (path == _LITELLM and exchange.status < _ERROR):
+            if facts.deployment is not None or (path == _LITELLM and status < _ERROR):
                 recorder.observe(
                     families.OVERHEAD, (path,), max(0.0, ended_for_us - exchange.started - facts.waited)
                 )
@@ -110,6 +112,10 @@ class RequestMetrics:
         if code.startswith(_OF_UPSTREAM) and facts.deployment is not None:
             # It failed after its headers; what fails before them is counted as an attempt.
             recorder.add(families.UPSTREAM_ERRORS, (model, facts.deployment, code))
+
+    def refused(self, error: NeevError) -> None:
+        """Count a request that the server refused before it reached the application."""
+        self._recorder.add(families.REQUESTS, (NONE, NONE, NONE, NONE, str(error.status), error.code))
 
     def attempted(
         self, asked: str, step: Attempt, seconds: float, failure: NeevError | None, *, cools_down: bool

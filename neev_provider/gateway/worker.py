@@ -134,6 +134,7 @@ async def _run_server(services: Services, options: WorkerOptions) -> None:
             listener,
             _server_options(options),
             readiness=readiness,
+            on_refused=None if services.metrics is None else services.metrics.refused,
             on_ready=lambda: _tell_ready(options.ready_file),
         )
 

@@ -7,6 +7,7 @@ away the last ones are shown. Run by the process that exposes metrics.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from neev_provider.store import Store
 
 __all__ = ["Budgets"]
+
+_log: Final = logging.getLogger(__name__)
 
 _FRESH_SECONDS: Final = 1.0
 _READ_SECONDS: Final = 5.0  # a bound of one look, far beyond what it takes
@@ -89,6 +92,9 @@ class Budgets:
                 infos = await self._keys.list_some(self._most_owners)
                 total = await read_total(self._store, self._settings.budget_period)
         except (NeevError, TimeoutError):
+            return
+        except Exception:  # noqa: BLE001 - a record that cannot be read must not take all metrics away
+            _log.exception("budgets cannot be read")
             return
         self._sums.learn({info.id: info.alias or info.id for info in infos})
         usd: dict[Family, dict[_Labels, float]] = {

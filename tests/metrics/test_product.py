@@ -29,6 +29,7 @@ OWN = """
     model_info: {mode: chat, input_cost_per_token: 0.0000001, output_cost_per_token: 0.0000005}
   - model_name: shaky            # falls back to house
     litellm_params: {model: neev/gpt-oss-20b, num_retries: 0}
+    model_info: {mode: chat, input_cost_per_token: 0.000000075, output_cost_per_token: 0.0000003}
   - model_name: denied           # our account is refused, so it cools down
     litellm_params: {model: neev/gpt-oss-120b, num_retries: 0}
   - model_name: voice
@@ -146,6 +147,16 @@ async def abort(product: Product, token: str) -> None:
         response.close()
 
 
+async def no_http(product: Product) -> None:
+    """Send what is no HTTP."""
+    port = int(product.running.root_url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"\0\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 400")
+    writer.close()
+    await writer.wait_closed()
+
+
 async def mixed_traffic(product: Product, keys: Keys) -> str:
     """Make everything happen that is counted; return the key that did."""
     await keys.create_team(
@@ -164,6 +175,8 @@ async def mixed_traffic(product: Product, keys: Keys) -> str:
         (made.token, chat(fault="no-usage"), CHAT, 200),
         (made.token, chat(tags=["x"]), CHAT, 200),
         (made.token, chat(tags=["x"], stream=True), CHAT, 200),
+        (made.token, chat(tags=["x"], model="shaky", fault="status=503,times=1,id=shaky2"), CHAT, 200),
+        (made.token, chat(tags=["x"], model="gpt-oss-120b", fault="status=503,times=1,id=again2"), CHAT, 200),
         (free.token, chat(model="kimi-k3"), CHAT, 200),
         (limited.token, chat(), CHAT, 200),
         (limited.token, chat(), CHAT, 429),
@@ -173,6 +186,7 @@ async def mixed_traffic(product: Product, keys: Keys) -> str:
         status, answer = await product.call(token, body, path)
         assert status == expected, (body, answer[:500])
     await abort(product, made.token)
+    await no_http(product)
     return made.key.id
 
 
@@ -187,7 +201,8 @@ class TestEverything:
             lambda now: (
                 total(now, "neev_aborted_streams_total", model="house")
                 and total(now, "neev_tokens_total", model="house", key="mixed", estimated="true")
-                and total(now, "neev_requests_total", path="litellm") == 2
+                and total(now, "neev_requests_total", path="litellm") == 4
+                and total(now, "neev_requests_total", code="invalid_http") == 1
             )
         )
         for name, labels in (
@@ -210,6 +225,7 @@ class TestEverything:
             ("neev_upstream_errors_total", {"model": "denied", "code": "upstream_auth_error"}),
             ("neev_upstream_retries_total", {"model": "house"}),
             ("neev_fallbacks_total", {"model": "shaky", "to": "house"}),
+            ("neev_upstream_retries_total", {"model": "gpt-oss-120b"}),  # LiteLLM's
             ("neev_cooldowns_total", {"model": "denied", "deployment": "denied"}),
             ("neev_limit_rejections_total", {"limit": "requests", "scope": "key", "key": "limited"}),
             ("neev_admission_seconds_count", {"result": "refused"}),
@@ -218,6 +234,7 @@ class TestEverything:
             ("neev_process_up", {"process": "litellm"}),
         ):
             assert total(found, name, **labels) > 0, (name, labels, found.get(name))
+        assert total(found, "neev_fallbacks_total", model="shaky", to="house") == 2  # one on each path
 
     async def test_both_formats_are_well_formed(self, product):
         from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
