@@ -301,6 +301,69 @@ class TestFigures:
         assert total(found, "neev_upstream_errors_total", **errors) == 1
 
 
+class TestDurations:
+    """Whose time it was."""
+
+    async def grown(self, product, before: Scrape, calls: int = 1) -> dict[str, float]:
+        """Return what one more call added to each sum of the fast path."""
+        count = "neev_request_duration_seconds_count"
+        now = await product.until(
+            lambda now: total(now, count, path="fast") == total(before, count, path="fast") + calls
+        )
+        return {
+            name: total(now, f"neev_{name}_seconds_sum", **where)
+            - total(before, f"neev_{name}_seconds_sum", **where)
+            for name, where in (
+                ("request_duration", {"path": "fast"}),
+                ("time_to_first_token", {"path": "fast"}),
+                ("gateway_overhead", {"path": "fast"}),
+                ("upstream_duration", {}),
+            )
+        }
+
+    async def test_what_upstream_takes_for_a_whole_answer_is_not_ours(self, product, keys):
+        made = await keys.create_key({}, by="test")
+        before = await product.scrape()
+        assert (await product.call(made.token, chat(echo="tokens=10,first=0.5")))[0] == 200
+        grown = await self.grown(product, before)
+        assert 0.5 <= grown["upstream_duration"] < grown["request_duration"]
+        assert 0 < grown["gateway_overhead"] <= grown["request_duration"] - 0.5
+
+    async def test_what_a_stream_takes_after_its_headers_is_not_ours(self, product, keys):
+        made = await keys.create_key({}, by="test")
+        before = await product.scrape()
+        assert (await product.call(made.token, chat(echo="tokens=10,first=0.3,rate=30", stream=True)))[
+            0
+        ] == 200
+        grown = await self.grown(product, before)
+        assert 0.3 <= grown["time_to_first_token"] <= grown["request_duration"] - 9 / 30 + 0.01
+        assert 0 < grown["gateway_overhead"] <= grown["request_duration"] - 0.6 + 0.01
+
+    async def test_what_a_client_takes_to_send_its_body_is_not_ours(self, product, keys):
+        made = await keys.create_key({}, by="test")
+        before = await product.scrape()
+        body = json.dumps(chat()).encode()
+
+        async def slowly():
+            yield body[:10]
+            await asyncio.sleep(0.5)
+            yield body[10:]
+
+        async with (
+            aiohttp.ClientSession(product.running.root_url) as session,
+            session.post(
+                CHAT,
+                data=slowly(),
+                headers={"Authorization": f"Bearer {made.token}", "Content-Type": "application/json"},
+            ) as response,
+        ):
+            assert response.status == 200
+            await response.read()
+        grown = await self.grown(product, before)
+        assert grown["request_duration"] >= 0.49
+        assert 0 < grown["gateway_overhead"] <= grown["request_duration"] - 0.48
+
+
 class TestRestarts:
     async def test_a_worker_that_is_killed_takes_nothing_back_and_what_follows_is_added(self, product, keys):
         made = await keys.create_key({"alias": "killed"}, by="test")
