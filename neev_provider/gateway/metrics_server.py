@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from prometheus_client import CollectorRegistry, start_http_server
 
@@ -23,7 +24,9 @@ from neev_provider.metrics.sums import Caps, Sums
 from neev_provider.store import Store
 
 if TYPE_CHECKING:
+    from threading import Thread
     from types import TracebackType
+    from wsgiref.simple_server import WSGIServer
 
     from neev_provider.config_schema import MetricsOptions, NeevSettings
     from neev_provider.gateway.supervisor import Supervisor
@@ -56,27 +59,31 @@ class MetricsServer:
         self._processes: Final = ProcessMetrics(supervisor, self._receiver)
         self._budgets: Budgets | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._http: Any = None
+        self._opened: Final = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        await self._receiver.__aenter__()
         registry = CollectorRegistry()
         registry.register(SumsCollector(self._sums, self._processes.values, self._budgets_now))
-        self._http = start_http_server(self._port, self._host, registry)
+        async with AsyncExitStack() as opening:
+            await opening.enter_async_context(self._receiver)
+            server, thread = start_http_server(self._port, self._host, registry)
+            opening.push_async_callback(self._close, server, thread)
+            self._opened.push_async_exit(opening.pop_all())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._opened.aclose()
+
+    async def _close(self, server: WSGIServer, thread: Thread) -> None:
         budgets, self._budgets = self._budgets, None
-        server, thread = self._http
         await asyncio.to_thread(server.shutdown)  # not here: a scrape may be waiting for this loop
         server.server_close()
         thread.join()
         if budgets is not None:
             await budgets.close()
-        await self._receiver.__aexit__(kind, error, trace)
 
     def show_budgets(self, store_url: str) -> None:
         """Show the budgets of a store from now on.

@@ -96,7 +96,9 @@ class Budgets:
         except Exception:  # noqa: BLE001 - a record that cannot be read must not take all metrics away
             _log.exception("budgets cannot be read")
             return
-        self._sums.learn({info.id: info.alias or info.id for info in infos})
+        for kind in ("key", "team"):
+            of_kind = [info for info in infos if isinstance(info, KeyInfo) == (kind == "key")]
+            self._sums.learn(kind, {info.id: info.alias or info.id for info in of_kind})
         usd: dict[Family, dict[_Labels, float]] = {
             families.BUDGET_LIMIT: {},
             families.BUDGET_USED: {},

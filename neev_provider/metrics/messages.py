@@ -40,7 +40,7 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
     Attributes:
         counts: labels and amounts of counters.
         buckets: labels and cells of histograms: a count for each bucket, one for all above, the sum.
-        names: id of a key or team to its alias, as far as they are new.
+        names: id of a key to its alias, as far as they are new.
     """
 
     counts: dict[str, list[tuple[_Labels, float]]] = {}

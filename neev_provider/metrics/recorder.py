@@ -68,7 +68,7 @@ class Recorder:
         cell[-1] += value
 
     def name(self, identity: str, alias: str) -> None:
-        """Say what people call a key or a team that is counted by its id."""
+        """Say what people call a key that is counted by its id."""
         if self._names.get(identity) == alias:
             return
         if len(self._names) >= _MOST_NAMES:

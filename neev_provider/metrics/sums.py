@@ -33,6 +33,7 @@ __all__ = ["Caps", "Sums"]
 
 _UNCOUNTED: Final = frozenset({OTHER, NONE, ALL, MASTER})
 _MOST_NAMES: Final = 50_000
+_NAMED: Final = frozenset({"key", "team"})  # labels whose values have aliases
 
 _Labels = tuple[str, ...]
 
@@ -70,14 +71,14 @@ class Sums:
         self._buckets: Final[dict[Family, dict[_Labels, list[float]]]] = {}
         self._gauges: Final[dict[str, dict[Family, dict[_Labels, float]]]] = {}
         self._seen: Final[dict[str, set[str]]] = {kind: set() for kind in CAPPED.values()}
-        self._names: Final[dict[str, str]] = {}
+        self._names: Final[dict[str, dict[str, str]]] = {kind: {} for kind in _NAMED}  # by id
 
     # Writing
 
     def add(self, process: str, delta: Delta) -> None:
         """Add what a process has counted."""
         with self._lock:
-            self._learn(delta.names)
+            self._learn("key", delta.names)
             for name, counts in delta.counts.items():
                 family = _family(name, "counter")
                 for labels, amount in counts:
@@ -114,16 +115,16 @@ class Sums:
         with self._lock:
             self._gauges.pop(process, None)
 
-    def learn(self, names: Mapping[str, str]) -> None:
-        """Remember what people call keys and teams: id to alias."""
+    def learn(self, kind: str, names: Mapping[str, str]) -> None:
+        """Remember what people call keys (`key`) or teams (`team`): id to alias."""
         with self._lock:
-            self._learn(names)
+            self._learn(kind, names)
 
     def label(self, kind: str, identity: str) -> str:
         """Return what is shown of a key or a team: its alias or id, or `other` if there is no place for it."""
         with self._lock:
             placed = self._place(kind, identity)
-            return self._names.get(placed, placed)
+            return self._names[kind].get(placed, placed)
 
     # Reading
 
@@ -206,18 +207,19 @@ class Sums:
             for place, amount in enumerate(cell):
                 there[place] += amount
 
-    def _learn(self, names: Mapping[str, str]) -> None:
+    def _learn(self, kind: str, names: Mapping[str, str]) -> None:
+        known = self._names[kind]
         for identity, alias in names.items():
-            if len(self._names) >= _MOST_NAMES:
-                self._names.clear()
+            if len(known) >= _MOST_NAMES:
+                known.clear()
             # A name that means something else here would be taken for it; a key in it would be shown to all.
-            self._names[identity] = identity if alias in _UNCOUNTED else redact(alias)
+            known[identity] = identity if alias in _UNCOUNTED else redact(alias)
 
     def _shown(self, family: Family, labels: _Labels) -> _Labels:
-        if "key" not in family.labels and "team" not in family.labels:
+        if _NAMED.isdisjoint(family.labels):
             return labels
         return tuple(
-            self._names.get(value, value) if label in {"key", "team"} else value
+            self._names[label].get(value, value) if label in _NAMED else value
             for label, value in zip(family.labels, labels, strict=True)
         )
 

@@ -76,7 +76,7 @@ class TestFormats:
 class TestLabels:
     def test_an_alias_cannot_forge_a_line(self, sums):
         alias = 'a"} 1\nneev_requests_total{key="\\'
-        sums.learn({"k1": alias})
+        sums.learn("key", {"k1": alias})
         sums.add("gateway-0", Delta({"neev_requests_total": [(("m", "none", "k1", "fast", "200", "ok"), 1)]}))
         for accept, parse in (("text/plain", parse_text), (OPENMETRICS, parse_openmetrics)):
             (family,) = [f for f in parse(scraped(sums, accept=accept)) if f.name == "neev_requests"]

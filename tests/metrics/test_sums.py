@@ -93,34 +93,40 @@ class TestCaps:
 class TestNames:
     def test_keys_and_teams_are_shown_by_their_aliases(self, sums):
         sums.add("gateway-0", requests(("m", "t1", "t1_k1")))
-        sums.learn({"t1_k1": "ann", "t1": "red"})
+        sums.learn("key", {"t1_k1": "ann"})
+        sums.learn("team", {"t1": "red"})
         ((_, team, key, *_),) = sums.counters(families.REQUESTS)
         assert (team, key) == ("red", "ann")
 
     def test_a_new_alias_takes_its_series_along(self, sums):
-        sums.learn({"k1": "ann"})
+        sums.learn("key", {"k1": "ann"})
         sums.add("gateway-0", requests(("m", "none", "k1")))
-        sums.learn({"k1": "bob"})
+        sums.learn("key", {"k1": "bob"})
         sums.add("gateway-0", requests(("m", "none", "k1")))
         assert by_key(sums) == {"bob": 2}
 
     def test_two_keys_that_are_called_the_same_are_one_series(self, sums):
-        sums.learn({"k1": "k2"})
+        sums.learn("key", {"k1": "k2"})
         sums.add("gateway-0", requests(("m", "none", "k1"), ("m", "none", "k2")))
         assert by_key(sums) == {"k2": 2}
 
     def test_an_alias_that_means_something_else_is_not_shown(self, sums):
-        sums.learn({"k1": "master", "k2": "none", "k3": "other"})
+        sums.learn("key", {"k1": "master", "k2": "none", "k3": "other"})
         sums.add("gateway-0", requests(*[("m", "none", f"k{n}") for n in (1, 2, 3)]))
         assert by_key(sums) == {"k1": 1, "k2": 1, "k3": 1}
 
     def test_a_secret_in_an_alias_is_not_shown(self, sums):
-        sums.learn({"k1": "sk-neev-k1.verysecretverysecret"})
+        sums.learn("key", {"k1": "sk-neev-k1.verysecretverysecret"})
         sums.add("gateway-0", requests(("m", "none", "k1")))
         assert by_key(sums) == {"[redacted]": 1}
 
+    def test_a_team_whose_id_is_a_keys_name_is_another(self, sums):
+        sums.learn("team", {"ci": "Continuous integration"})
+        sums.add("gateway-0", requests(("m", "none", "ci")))
+        assert by_key(sums) == {"ci": 1}
+
     def test_a_model_is_never_renamed(self, sums):
-        sums.learn({"m": "ann"})
+        sums.learn("key", {"m": "ann"})
         sums.add("gateway-0", requests(("m", "none", "k")))
         ((model, *_),) = sums.counters(families.REQUESTS)
         assert model == "m"
