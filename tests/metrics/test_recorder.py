@@ -9,7 +9,7 @@ from neev_provider.metrics import families
 from neev_provider.metrics.charges import charge, holder
 from neev_provider.metrics.families import FAMILIES
 from neev_provider.metrics.names import PublicNames
-from neev_provider.metrics.recorder import Recorder
+from neev_provider.metrics.recorder import Recorder, put
 
 LABELS = ("m", "t", "k")
 
@@ -58,8 +58,45 @@ class TestDeltas:
         recorder.name("k1", "bob")
         assert recorder.take().names == {"k1": "bob"}
 
+    def test_what_is_announced_is_shown_with_zero_once(self, recorder):
+        recorder.announce(families.UPSTREAM_RETRIES, ("m",))
+        assert recorder.take().counts == {"neev_upstream_retries_total": [(("m",), 0)]}
+        assert recorder.take().is_empty
+
+    def test_a_count_that_is_held_counts_on_after_a_delta(self, recorder):
+        count = recorder.count(families.UPSTREAM_RETRIES, ("m",))
+        cell = recorder.cell(families.OVERHEAD, ("fast",))
+        for _ in range(2):
+            count.amount += 2
+            put(cell, families.OVERHEAD.buckets, 0.5)
+            taken = recorder.take()
+            assert taken.counts == {"neev_upstream_retries_total": [(("m",), 2)]}
+            ((_, (*counts, total)),) = taken.buckets["neev_gateway_overhead_seconds"]
+            assert (sum(counts), total) == (1, 0.5)
+
 
 class TestBounds:
+    def test_series_of_the_past_are_let_go_and_who_holds_them_is_told(self):
+        recorder = Recorder(most_series=10)
+        for number in range(7):
+            recorder.add(families.UPSTREAM_RETRIES, (str(number),))
+        assert recorder.generation == 0
+        recorder.take()
+        assert recorder.generation == 1
+        for number in range(10):
+            recorder.add(families.UPSTREAM_RETRIES, (f"new-{number}",))
+        taken = recorder.take()
+        assert len(taken.counts["neev_upstream_retries_total"]) == 10
+        assert "neev_metrics_lost_updates_total" not in taken.counts
+
+    def test_what_is_full_says_so(self):
+        recorder = Recorder(most_series=1)
+        assert not recorder.is_full
+        recorder.add(families.UPSTREAM_RETRIES, ("m",))
+        assert recorder.is_full
+        recorder.take()
+        assert not recorder.is_full
+
     def test_series_beyond_the_bound_are_lost_and_counted_until_a_delta_is_taken(self):
         recorder = Recorder(most_series=2)
         for number in range(5):
