@@ -98,11 +98,12 @@ _LITELLM_COMMAND: Final = (
     *("--num_workers", "1"),
 )
 
-_GATEWAY_COMMAND: Final = (
+_UNCOUNTED_COMMAND: Final = (
     *("{python}", "-m", "neev_provider", "serve", "--config", "{dir}/proxy_config.yaml"),
-    *("--host", "127.0.0.1", "--port", "{port}", "--metrics-port", "{metrics_port}", "--workers", "1"),
+    *("--host", "127.0.0.1", "--port", "{port}", "--workers", "1"),
     *("--no-litellm", "--upstream", "{upstream}/v1", "--state", "{dir}/state"),
 )
+_GATEWAY_COMMAND: Final = (*_UNCOUNTED_COMMAND, "--metrics-port", "{metrics_port}")
 
 CONTESTANTS: Final = (
     Contestant(
@@ -121,6 +122,16 @@ CONTESTANTS: Final = (
         command=(*_GATEWAY_COMMAND, "--store", "none"),
         environ=_UPSTREAM_ENVIRON,
         files={"proxy_config.yaml": _shipped_config},
+        packages=("neev-provider",),
+        ready_seconds=30.0,
+    ),
+    Contestant(
+        name="gateway-uncounted",
+        what="the same gateway with --metrics-port 0: what its metrics cost is the difference",
+        command=(*_UNCOUNTED_COMMAND, "--metrics-port", "0", "--store", "{store}"),
+        environ=_UPSTREAM_ENVIRON,
+        files={"proxy_config.yaml": _shipped_config},
+        headers={"authorization": "Bearer {virtual_key}"},
         packages=("neev-provider",),
         ready_seconds=30.0,
     ),

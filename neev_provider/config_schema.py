@@ -15,6 +15,7 @@ __all__ = [
     "Entry",
     "LiteLLMOptions",
     "LogOptions",
+    "MetricsOptions",
     "NeevSettings",
     "ServerOptions",
     "StaticKey",
@@ -22,6 +23,7 @@ __all__ = [
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
+_Values = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 _Weight = Annotated[float, msgspec.Meta(ge=0)]
 _Reference = Annotated[str, msgspec.Meta(pattern="^os\\.environ/.")]
 
@@ -152,6 +154,24 @@ class AdmissionOptions(msgspec.Struct, forbid_unknown_fields=True):
     budget_duration: Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,8}(s|m|h|d|w|mo)$")] | None = None
 
 
+class MetricsOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """`neev.metrics`: how many values a label may have; what is beyond becomes `other`.
+
+    Attributes:
+        max_keys: of `key`.
+        max_teams: of `team`.
+        max_models: of `model`.
+        max_deployments: of `deployment`.
+        socket: where the processes send what they count; by default in the state directory.
+    """
+
+    max_keys: _Values = 500
+    max_teams: _Values = 200
+    max_models: _Values = 200
+    max_deployments: _Values = 200
+    socket: Annotated[str, msgspec.Meta(pattern="^/")] | None = None
+
+
 class NeevSettings(msgspec.Struct, forbid_unknown_fields=True):
     """Our own section, `neev`; LiteLLM ignores it.
 
@@ -164,6 +184,7 @@ class NeevSettings(msgspec.Struct, forbid_unknown_fields=True):
         log: what is written of it.
         store: where limits and budgets are kept: `embedded` or a URL.
         admission: what holds for all keys.
+        metrics: their bounds, and where processes send them.
     """
 
     models: list[Any] = []
@@ -174,6 +195,7 @@ class NeevSettings(msgspec.Struct, forbid_unknown_fields=True):
     log: LogOptions = msgspec.field(default_factory=LogOptions)
     store: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     admission: AdmissionOptions = msgspec.field(default_factory=AdmissionOptions)
+    metrics: MetricsOptions = msgspec.field(default_factory=MetricsOptions)
 
 
 class Handler(msgspec.Struct):

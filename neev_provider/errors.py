@@ -154,7 +154,20 @@ class RequestError(NeevError):
 
 
 class LimitError(NeevError):
-    """A limit or a budget of this gateway is used up: 429."""
+    """A limit or a budget of this gateway is used up: 429.
+
+    Attributes:
+        limit: which: `requests`, `tokens`, `parallel` or `budget`; "" if that is not known.
+        scope: whose: `key`, `team` or `gateway`; "" if that is not known.
+    """
+
+    limit = ""
+    scope = ""
+
+    def of(self, limit: str, scope: str) -> Self:
+        """Say which limit it is, and whose; return self."""
+        self.limit, self.scope = limit, scope
+        return self
 
 
 class UpstreamError(NeevError):

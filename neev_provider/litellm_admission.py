@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from neev_provider.admission import Demand, Grant
+    from neev_provider.litellm_metrics import LiteLLMMetrics
 
 __all__ = ["NeevAccounts", "accounts"]
 
@@ -46,18 +47,22 @@ class _Charge:
         demand: what was asked for.
         ours: whether NeevAI serves it.
         characters: of speech.
+        metrics: counts it; None: nothing is counted.
 
     Attributes:
         produced: bytes that a stream has relayed.
     """
 
-    __slots__ = ("_settled", "characters", "demand", "grant", "id", "ours", "produced")
+    __slots__ = ("_settled", "characters", "demand", "grant", "id", "metrics", "ours", "produced")
 
-    def __init__(self, grant: Grant, demand: Demand, *, ours: bool, characters: int) -> None:
+    def __init__(
+        self, grant: Grant, demand: Demand, *, ours: bool, characters: int, metrics: LiteLLMMetrics | None
+    ) -> None:
         self.id: Final = secrets.token_hex(16)
         self.grant: Final = grant
         self.demand: Final = demand
         self.ours: Final = ours
+        self.metrics: Final = metrics
         self.characters: Final = characters
         self.produced = 0
         self._settled = False
@@ -66,6 +71,8 @@ class _Charge:
         if not self._settled:
             self._settled = True
             self.grant.settle(spent)
+            if self.metrics is not None:
+                self.metrics.charged(self.grant.principal, self.demand.model, spent)
 
     def estimate(self) -> Spent:
         demand = self.demand
@@ -120,6 +127,7 @@ class NeevAccounts(CustomLogger):
             demand,
             ours=any(is_ours(str(entry["litellm_params"].get("model"))) for entry in entries),
             characters=len(str(data.get("input") or "")) if demand.output_cap == 0 and "voice" in data else 0,
+            metrics=visit.metrics,
         )
         visit.charge = self._charges[charge.id] = charge
         where = "litellm_metadata" if isinstance(data.get("litellm_metadata"), dict) else "metadata"
@@ -162,14 +170,21 @@ class NeevAccounts(CustomLogger):
         self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
     ) -> None:
         """Settle what a call did cost."""
-        params = kwargs.get("litellm_params") or {}
-        for where in ("litellm_metadata", "metadata"):
-            metadata = params.get(where)
-            charge = self._charges.get(metadata.get(_MARK, "")) if isinstance(metadata, dict) else None
-            if charge is not None:
-                spent = spent_of(kwargs, charge.demand, ours=charge.ours, characters=charge.characters)
-                self._settle(charge, spent)
-                return
+        charge = self._charge_of(kwargs)
+        if charge is not None:
+            spent = spent_of(kwargs, charge.demand, ours=charge.ours, characters=charge.characters)
+            self._settle(charge, spent)
+            if charge.metrics is not None:
+                charge.metrics.succeeded(charge.demand.model, kwargs, end_time, spent.completion_tokens)
+
+    @override
+    async def async_log_failure_event(
+        self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        """Count an upstream call that failed; the request may yet be answered by another."""
+        charge = self._charge_of(kwargs)
+        if charge is not None and charge.metrics is not None:
+            charge.metrics.failed(charge.demand.model, kwargs)
 
     @override
     async def async_post_call_failure_hook(
@@ -185,6 +200,16 @@ class NeevAccounts(CustomLogger):
             return
         is_gone = str(getattr(original_exception, "status_code", "")) == str(_GONE)
         self._settle(charge, charge.estimate() if is_gone or charge.produced else Spent())
+
+    def _charge_of(self, kwargs: dict[str, Any]) -> _Charge | None:
+        """Return the request that an event of LiteLLM is about."""
+        params = kwargs.get("litellm_params") or {}
+        for where in ("litellm_metadata", "metadata"):
+            metadata = params.get(where)
+            charge = self._charges.get(metadata.get(_MARK, "")) if isinstance(metadata, dict) else None
+            if charge is not None:
+                return charge
+        return None
 
     def _settle(self, charge: _Charge, spent: Spent) -> None:
         self._charges.pop(charge.id, None)

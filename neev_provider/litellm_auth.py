@@ -28,11 +28,14 @@ from neev_provider.admission.virtual import MASTER, VirtualKeys
 from neev_provider.catalog import Catalog
 from neev_provider.config import load_config
 from neev_provider.errors import ConfigError, NeevError, ServerError
-from neev_provider.gateway.access import admission_settings
+from neev_provider.gateway.access import admission_settings, open_store
 from neev_provider.litellm_errors import marked
+from neev_provider.litellm_metrics import LiteLLMMetrics, configured_names
 from neev_provider.litellm_prices import register_prices
 from neev_provider.loops import PerLoop
-from neev_provider.store import Store, check_store
+from neev_provider.metrics import reporting
+from neev_provider.metrics.measured import MeasuredAccess, watch_admission
+from neev_provider.store import check_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,10 +43,13 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from neev_provider.admission import Access
+    from neev_provider.config import ProxyConfig
+    from neev_provider.metrics import Recorder
 
 __all__ = ["Caller", "LiteLLMAuth", "Visit", "custom_auth", "refused"]
 
 _log: Final = logging.getLogger(__name__)
+_PROCESS: Final = "litellm"  # for metrics
 _NO_MODELS: Final = ["no-default-models"]  # LiteLLM's word for none
 _ROUTES: Final = ["llm_api_routes"]  # for who is not the administrator
 
@@ -55,15 +61,19 @@ class Visit:
         access: that let him in, and must be asked what the request may cost.
         token: his key.
         task: that serves the request, to its last byte.
+        metrics: counts what it costs; None: nothing is counted.
 
     Attributes:
         charge: what `litellm_admission.py` notes of the request's cost.
     """
 
-    __slots__ = ("access", "charge", "task", "token")
+    __slots__ = ("access", "charge", "metrics", "task", "token")
 
-    def __init__(self, access: Access, token: str, task: asyncio.Task[Any] | None) -> None:
+    def __init__(
+        self, access: Access, token: str, task: asyncio.Task[Any] | None, metrics: LiteLLMMetrics | None
+    ) -> None:
         self.access: Final = access
+        self.metrics: Final = metrics
         self.token: Final = token
         self.task: Final = task
         self.charge: Any = None
@@ -108,7 +118,8 @@ class LiteLLMAuth:
         if not api_key and request.url.path in LiteLLMRoutes.public_routes.value:
             return UserAPIKeyAuth(user_role=LitellmUserRoles.INTERNAL_USER_VIEW_ONLY)
         try:
-            access = await (await self._opened.get()).access()
+            opened = await self._opened.get()
+            access = await opened.access()
             principal = await access.authenticate(api_key or None)
         except NeevError as error:
             raise refused(error) from None
@@ -117,20 +128,25 @@ class LiteLLMAuth:
             raise ProxyException(
                 "The gateway is not set up.", "server_error", None, code=500, openai_code="internal_error"
             ) from None
-        return _caller(principal).on(Visit(access, api_key or "", asyncio.current_task()))
+        return _caller(principal).on(Visit(access, api_key or "", asyncio.current_task(), opened.metrics))
 
     def _open(self) -> _Opened:
         return _Opened(self._environ)
 
 
 class _Opened:
-    """The access of one event loop, opened when first asked for."""
+    """The access of one event loop, opened when first asked for.
+
+    Attributes:
+        metrics: counts; None while there is no access, or if nobody wants to know.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ: Final = environ
         self._stack: Final = AsyncExitStack()
         self._lock: Final = asyncio.Lock()
         self._access: Access | None = None
+        self.metrics: LiteLLMMetrics | None = None
 
     async def access(self) -> Access:
         """Return who may call.
@@ -164,12 +180,14 @@ class _Opened:
                 "lacks neev_provider.accounts, without which no limit and no budget would hold",
                 "Add it: callbacks: [neev_provider.plugin, neev_provider.accounts]",
             )
+        recorder = await self._count(config)
         if url is None:
-            return StaticKeys(known | ({master_key: MASTER} if master_key else {}))
+            static = StaticKeys(known | ({master_key: MASTER} if master_key else {}))
+            return static if recorder is None else MeasuredAccess(static, recorder)
         ledger = settings.ledger_file(self._environ)
         if ledger is not None:
             self._stack.callback(keep_ledger(Path(ledger)))
-        store = await self._stack.enter_async_context(Store.from_url(url, source=settings.STORE_VARIABLE))
+        store = await self._stack.enter_async_context(open_store(url, recorder))
         try:
             await check_store(store)
         except ServerError as error:
@@ -181,7 +199,22 @@ class _Opened:
             master_key=master_key,
             configured=StaticKeys(known) if known else None,
         )
-        return await self._stack.enter_async_context(virtual)
+        access = await self._stack.enter_async_context(virtual)
+        if recorder is None:
+            return access
+        watch_admission(recorder, store, access)
+        return MeasuredAccess(access, recorder)
+
+    async def _count(self, config: ProxyConfig | None) -> Recorder | None:
+        """Begin to count, if somebody is to be told."""
+        path = settings.metrics_socket(self._environ)
+        if path is None and config is not None:
+            path = config.neev.metrics.socket
+        recorder = await self._stack.enter_async_context(reporting(path, _PROCESS))
+        if recorder is not None:
+            names = () if config is None else configured_names(config, self._environ)
+            self.metrics = LiteLLMMetrics(recorder, names)
+        return recorder
 
 
 def refused(error: NeevError) -> ProxyException:

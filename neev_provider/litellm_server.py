@@ -22,6 +22,6 @@ def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 if __name__ == "__main__":
-    # The server puts its own handler in this one's place while it serves, and raises the signal again when it is done.
+    # While it serves, the server has a handler of its own; when done, it raises the signal again.
     signal.signal(signal.SIGTERM, _exit)
     sys.exit(run_server())

@@ -182,6 +182,10 @@ class Router:
             return f"the request holds {min(litellm_only)}"
         return group.reason
 
+    def public_names(self) -> frozenset[str]:
+        """Return every name that clients may ask for, hidden aliases too; what only LiteLLM can find is left out."""
+        return frozenset([*self._groups, *self._names()])
+
     def models(self) -> list[PublicModel]:
         """Return what GET /v1/models lists: every name once; hidden aliases are left out."""
         names: dict[str, None] = dict.fromkeys(self._names())

@@ -202,11 +202,16 @@ class Plan:
             self._current = step.deployment
         return step
 
-    def failed(self, error: NeevError) -> None:
-        """Tell that the last attempt failed. After a first byte was relayed this is the end: do not ask `next`."""
-        if self._current is not None:
-            self._error = error
-            self._routes.cooldowns.failed(self._current.standing, error)
+    def failed(self, error: NeevError) -> bool:
+        """Tell that the last attempt failed. After a first byte was relayed this is the end: do not ask `next`.
+
+        Returns:
+            Whether the deployment is left alone from now on, for a while.
+        """
+        if self._current is None:
+            return False
+        self._error = error
+        return self._routes.cooldowns.failed(self._current.standing, error)
 
     def succeeded(self) -> None:
         """Tell that the last attempt succeeded."""

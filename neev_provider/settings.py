@@ -16,11 +16,13 @@ __all__ = [
     "CATALOG_VARIABLE",
     "DEFAULT_BASE_URL",
     "LEDGER_VARIABLE",
+    "METRICS_VARIABLE",
     "STORE_VARIABLE",
     "api_key",
     "base_url",
     "catalog_path",
     "ledger_file",
+    "metrics_socket",
     "store_url",
 ]
 
@@ -30,6 +32,7 @@ BASE_URL_VARIABLE: Final = "NEEV_BASE_URL"
 CATALOG_VARIABLE: Final = "NEEV_CATALOG"  # a catalog file in place of the package's own
 LEDGER_VARIABLE: Final = "NEEV_LEDGER"  # LiteLLM's file of what calls did cost and the store did not take
 STORE_VARIABLE: Final = "NEEV_STORE"  # `embedded` or the store's URL, which may hold a password
+METRICS_VARIABLE: Final = "NEEV_METRICS"  # the socket that takes what a process counts
 DEFAULT_BASE_URL: Final = "https://inference.ai.neevcloud.com/v1"
 
 
@@ -56,3 +59,8 @@ def ledger_file(environ: Mapping[str, str]) -> str | None:
 def catalog_path(environ: Mapping[str, str]) -> str | None:
     """Return the catalog file that `NEEV_CATALOG` names, or None for the package's own."""
     return environ.get(CATALOG_VARIABLE, "").strip() or None
+
+
+def metrics_socket(environ: Mapping[str, str]) -> str | None:
+    """Return the socket that takes a process's metrics, as `NEEV_METRICS` names it, or None if nothing is counted."""
+    return environ.get(METRICS_VARIABLE, "").strip() or None

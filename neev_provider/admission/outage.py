@@ -94,23 +94,28 @@ class KnownKeys:
             key.recent.popleft()
         parallel = self._parallel if key.parallel is None else min(self._parallel, key.parallel)
         used = sum(count for _, count in key.recent)
-        if (
-            key.in_flight >= parallel
-            or (key.rpm is not None and len(key.recent) >= key.rpm)
-            or (key.tpm is not None and used + tokens > key.tpm)
-        ):
+        limit = (
+            "parallel"
+            if key.in_flight >= parallel
+            else "requests"
+            if key.rpm is not None and len(key.recent) >= key.rpm
+            else "tokens"
+            if key.tpm is not None and used + tokens > key.tpm
+            else ""
+        )
+        if limit:
             raise LimitError(
                 "rate_limit_exceeded",
                 "The gateway's store is away, and it lets in less meanwhile.",
                 retry_after=1,
-            )
+            ).of(limit, "key")
         if key.left is not None:
             if key.left < nanos:
                 raise LimitError(
                     "budget_exceeded",
                     "The gateway's store is away, and the budget last seen does not cover this request.",
                     retry_after=5,
-                )
+                ).of("budget", "key")
             key.left -= nanos
         key.in_flight += 1
         key.recent.append((now, tokens))

@@ -69,12 +69,14 @@ def refusal(code: bytes, details: Sequence[Any], demand: Demand | None) -> NeevE
             param="model",
         )
     retry = int(details[1]) / 1000 if details[1] != b"" else None
+    scope = details[0].decode()
     if code == b"budget":
-        return _budget(who, retry, details[2:])
-    return _limit(code, who, retry, [int(figure) for figure in details[2:]])
+        return _budget(who, retry, details[2:]).of("budget", scope)
+    error = _limit(code, who, retry, [int(figure) for figure in details[2:]])
+    return error.of("tokens" if code == b"too_many_tokens" else code.decode(), scope)
 
 
-def _limit(code: bytes, who: str, retry: float | None, figures: list[int]) -> NeevError:
+def _limit(code: bytes, who: str, retry: float | None, figures: list[int]) -> LimitError:
     if code == b"parallel":
         message = f"{who} may have {figures[0]:,} requests in flight at once. Try again when one has ended."
         return LimitError("rate_limit_exceeded", message, retry_after=1)
@@ -90,7 +92,7 @@ def _limit(code: bytes, who: str, retry: float | None, figures: list[int]) -> Ne
     return LimitError("rate_limit_exceeded", message, retry_after=retry)
 
 
-def _budget(who: str, retry: float | None, figures: Sequence[Any]) -> NeevError:
+def _budget(who: str, retry: float | None, figures: Sequence[Any]) -> LimitError:
     if not figures:
         when = "" if retry is None else f" It begins anew in {retry:,.0f} seconds."
         return LimitError("budget_exceeded", f"{who}'s budget is used up.{when}", retry_after=retry)

@@ -32,6 +32,12 @@ def tag_of(key_id: str) -> str:
     return key_id.partition("_")[0]
 
 
+def team_of(key_id: str) -> str | None:
+    """Return the id of a key's team, as its own id tells it; None if it has none."""
+    team, separator, _ = key_id.partition("_")
+    return team if separator else None
+
+
 def is_tag(text: str) -> bool:
     """Tell whether a team may have this id."""
     return _TAG.fullmatch(text) is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -19,11 +20,46 @@ from neev_provider.errors import NeevError
 if TYPE_CHECKING:
     from neev_provider.store import Store
 
-__all__ = ["Total"]
+__all__ = ["Total", "TotalSpend", "read_total"]
 
 _EVERY: Final = 0.9  # seconds, so that with the call itself a second is not exceeded
 _WORD_COUNTS_MS: Final = 10_000
 _STALE: Final = 5.0  # seconds
+
+
+_READER: Final = "reader"  # in the place of a process that charges; it holds nothing
+
+
+@dataclass(frozen=True, slots=True)
+class TotalSpend:
+    """The spend of the whole gateway.
+
+    Attributes:
+        spent_nanos: nano-USD that all processes charged in the budget's present window, and have told of.
+        held_nanos: nano-USD that their calls in flight may still need.
+        reset_seconds: until the budget begins anew; None for never.
+    """
+
+    spent_nanos: int
+    held_nanos: int
+    reset_seconds: float | None
+
+
+async def read_total(store: Store, period: str = "", *, clock: Clock | None = None) -> TotalSpend:
+    """Return what all processes have told so far.
+
+    Args:
+        store: that holds it.
+        period: of the gateway's budget.
+        clock: the scripts'.
+
+    Raises:
+        ServerError: the store is away.
+    """
+    moved = (clock or Clock()).moved
+    words: list[str | int] = [TOTAL_PREFIX, moved, _READER, 0, period, 0, 0, _WORD_COUNTS_MS]
+    _, spent, held, reset, _ = await store.run(TOTAL, (TOTAL_NAME,), words)
+    return TotalSpend(int(spent), int(held), None if reset == b"" else int(reset) / 1000)
 
 
 class Total:

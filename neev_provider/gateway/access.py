@@ -18,7 +18,9 @@ from neev_provider.admission.static import StaticKeys
 from neev_provider.admission.virtual import MASTER, VirtualKeys
 from neev_provider.errors import ServerError
 from neev_provider.gateway.environment import MASTER_KEY_VARIABLE
+from neev_provider.metrics.measured import MeasuredAccess, MeasuredStore, watch_admission
 from neev_provider.store import Store, check_store
+from neev_provider.store.address import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     from neev_provider.admission import Access
     from neev_provider.config import ProxyConfig
     from neev_provider.config_schema import AdmissionOptions
+    from neev_provider.metrics import Recorder
 
-__all__ = ["Opened", "admission_settings", "open_access"]
+__all__ = ["Opened", "admission_settings", "open_access", "open_store"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +51,16 @@ class Opened:
     store: Store | None = None
 
 
-async def open_access(config: ProxyConfig, environ: Mapping[str, str], stack: AsyncExitStack) -> Opened:
+async def open_access(
+    config: ProxyConfig, environ: Mapping[str, str], stack: AsyncExitStack, recorder: Recorder | None = None
+) -> Opened:
     """Return who may call; what was begun for it ends with `stack`.
+
+    Args:
+        config: with keys of its own, and the operator's settings.
+        environ: names the store, and holds the master key.
+        stack: ends what is begun here.
+        recorder: counts; None: nothing is counted.
 
     Raises:
         ConfigError: the store's URL cannot be read; it is too old, or evicts what it should keep.
@@ -58,8 +69,9 @@ async def open_access(config: ProxyConfig, environ: Mapping[str, str], stack: As
     master_key = environ[MASTER_KEY_VARIABLE]
     url = settings.store_url(environ)
     if url is None:
-        return Opened(StaticKeys({**keys, master_key: MASTER}))
-    store = await stack.enter_async_context(Store.from_url(url, source=settings.STORE_VARIABLE))
+        static = StaticKeys({**keys, master_key: MASTER})
+        return Opened(static if recorder is None else MeasuredAccess(static, recorder))
+    store = await stack.enter_async_context(open_store(url, recorder))
     try:
         await check_store(store)
     except ServerError as error:
@@ -73,7 +85,22 @@ async def open_access(config: ProxyConfig, environ: Mapping[str, str], stack: As
         configured=StaticKeys(keys) if keys else None,
     )
     access = await stack.enter_async_context(virtual)
-    return Opened(access, Keys(store, clock=rules.clock), store)
+    keys_of_store = Keys(store, clock=rules.clock)
+    if recorder is None:
+        return Opened(access, keys_of_store, store)
+    watch_admission(recorder, store, access)
+    return Opened(MeasuredAccess(access, recorder), keys_of_store, store)
+
+
+def open_store(url: str, recorder: Recorder | None) -> Store:
+    """Return the store of a URL, measured if somebody counts; it connects at the first call.
+
+    Raises:
+        ConfigError: the URL cannot be read.
+    """
+    if recorder is None:
+        return Store.from_url(url, source=settings.STORE_VARIABLE)
+    return MeasuredStore(parse_address(url, source=settings.STORE_VARIABLE), recorder)
 
 
 def admission_settings(options: AdmissionOptions) -> AdmissionSettings:

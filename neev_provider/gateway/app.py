@@ -62,11 +62,14 @@ class Gateway:
         if scope["type"] != "http":
             return
         exchange = Exchange(scope, receive, send)
+        if self._services.metrics is not None:
+            self._services.metrics.begun(exchange)
         try:
             await self._answer(exchange)
         except NeevError as error:
             await self._fail(exchange, error)
         except ClientGoneError:
+            exchange.facts.client_left = True
             exchange.status = _CLIENT_CLOSED
         except Exception:  # noqa: BLE001 - the last line of defence: logged, and told without a detail
             _log.exception("request %s failed", exchange.request_id.decode())
@@ -78,7 +81,9 @@ class Gateway:
             self._note(exchange)
 
     def _note(self, exchange: Exchange) -> None:
-        """Write the request's log line; never its content."""
+        """Count the request, and write its log line; never its content."""
+        if self._services.metrics is not None:
+            self._services.metrics.finished(exchange)
         log = self._services.access_log
         if log is not None:
             path: str = exchange.scope["path"][:200]
@@ -96,6 +101,7 @@ class Gateway:
     async def _fail(self, exchange: Exchange, error: NeevError) -> None:
         if exchange.status:
             # Part of the answer is out: only breaking off tells the client that it is not whole.
+            exchange.notes["error"] = error.code
             raise error
         await exchange.fail(error)
 
@@ -126,7 +132,7 @@ class Gateway:
         if exchange.scope["method"] not in methods:
             raise _wrong_method(exchange, methods)
         principal = await self._services.access.authenticate(exchange.bearer())
-        exchange.notes["key_id"] = principal.key_id
+        exchange.note_caller(principal)
         await hand_over(exchange, self._services, principal)
 
     async def _health(self, exchange: Exchange, path: str) -> None:

@@ -81,7 +81,8 @@ class Bill:
         self._is_settled = True
         if self._spent is None and self.attempted is not None:
             self._note_abandoned(self.attempted)
-        self._grant.settle(self._spent or Spent())
+        spent = self._exchange.facts.spent = self._spent or Spent()
+        self._grant.settle(spent)
 
     def _note_abandoned(self, deployment: RoutedDeployment) -> None:
         """Charge what upstream was at work on: it has read the prompt, and will charge for it."""

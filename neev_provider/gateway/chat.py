@@ -50,6 +50,7 @@ async def chat(exchange: Exchange, services: Services) -> None:
     """
     call = await take_in(exchange, services, "chat", parse_chat, _demand)
     if call is not None:
+        exchange.facts.is_stream = call.request.stream
         await answer_call(exchange, services, call, _stream if call.request.stream else _whole)
 
 

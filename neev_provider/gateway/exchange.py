@@ -14,9 +14,12 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from neev_provider.errors import NeevError, RequestError
+from neev_provider.gateway.request_facts import RequestFacts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+
+    from neev_provider.admission import Principal
 
     Scope = Mapping[str, Any]
     Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -75,6 +78,7 @@ class Exchange:
         status: of the answer; 0 until one has begun.
         notes: what the access log says beside it: key id, model, tokens, cost.
         answer_headers: sent with the answer, whatever it will be.
+        facts: what metrics want to know of it.
     """
 
     __slots__ = (
@@ -82,6 +86,7 @@ class Exchange:
         "_send",
         "_server",
         "answer_headers",
+        "facts",
         "headers",
         "notes",
         "request_id",
@@ -101,7 +106,13 @@ class Exchange:
         self.status = 0
         self.notes: dict[str, Any] = {}
         self.answer_headers: dict[bytes, bytes] = {}
+        self.facts: Final = RequestFacts()
         self._server: Final[ServerExtension | None] = (scope.get("extensions") or {}).get(EXTENSION)
+
+    def note_caller(self, principal: Principal) -> None:
+        """Note who asks."""
+        self.facts.principal = principal
+        self.notes["key_id"] = principal.key_id
 
     def bearer(self) -> str | None:
         """Return the client's key: of the Authorization header, else Anthropic's `x-api-key` or Azure's `api-key`."""
@@ -170,11 +181,13 @@ class Exchange:
         if self._server is not None and self._server.received:
             message = await self._receive()  # it is there
         else:
+            began = time.perf_counter()
             try:
                 async with asyncio.timeout(seconds):
                     message = await self._receive()
             except TimeoutError:
                 raise RequestError("request_timeout", "The request's body did not arrive in time.") from None
+            self.facts.waited += time.perf_counter() - began
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         return message
@@ -220,6 +233,7 @@ class Exchange:
         await self.begin(status, {**dict((_JSON,)), **(headers or {}), b"content-length": b"%d" % len(body)})
         head = self.scope["method"] == "HEAD"
         await self._send({"type": "http.response.body", "body": b"" if head else body})
+        self.facts.ended_at = time.perf_counter()
 
     async def fail(self, error: NeevError) -> None:
         """Send an error in OpenAI's shape."""
@@ -230,6 +244,7 @@ class Exchange:
     async def begin(self, status: int, headers: Mapping[bytes, bytes]) -> None:
         """Send status and headers of an answer whose body follows by `write`."""
         self.status = status
+        self.facts.begun_at = time.perf_counter()
         await self._send(
             {
                 "type": "http.response.start",
@@ -261,6 +276,7 @@ class Exchange:
     async def end(self) -> None:
         """Send the end of the body."""
         await self._send({"type": "http.response.body", "body": b""})
+        self.facts.ended_at = time.perf_counter()
 
 
 @contextmanager

@@ -207,6 +207,7 @@ class Connection(asyncio.Protocol):
         self._is_deaf = True
         current = self._answering
         if current is None:
+            self._tell_refused(error)
             self.refuse_now(error)
         elif self._receiving is current and not current.received:
             # It is the running request that is at fault, in its body.
@@ -217,11 +218,16 @@ class Connection(asyncio.Protocol):
             else:
                 self.refuse_now(error)
         else:
+            self._tell_refused(error)
             last = self._receiving
             if self._waiting and self._waiting[-1] is last and last is not None and not last.received:
                 self._waiting.pop()  # the same of one that waits
             self._waiting.append(error)
             self._pause_reading()
+
+    def _tell_refused(self, error: NeevError) -> None:
+        if self.state.on_refused is not None:
+            self.state.on_refused(error)
 
     def refuse_now(self, error: NeevError) -> None:
         """Answer with an error and close."""

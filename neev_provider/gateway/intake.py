@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from neev_provider.admission import Demand, Grant, Principal
     from neev_provider.gateway.exchange import Exchange
     from neev_provider.gateway.litellm_path import LiteLLMPath
+    from neev_provider.gateway.request_facts import RequestFacts
     from neev_provider.gateway.services import Services
     from neev_provider.routed import RoutedDeployment
     from neev_provider.routing import Group
@@ -53,6 +54,7 @@ class Call(Generic[R]):
         group: the deployments that may answer.
         grant: who asks, and what was reserved.
         bill: must be entered, and settles the grant when it is left.
+        facts: of the request, for metrics.
     """
 
     request: R
@@ -60,6 +62,7 @@ class Call(Generic[R]):
     group: Group
     grant: Grant
     bill: Bill
+    facts: RequestFacts
 
 
 async def take_in(
@@ -91,6 +94,7 @@ async def take_in(
     body = await exchange.body(services.limits)
     try:
         request = parse(body)
+        exchange.facts.model = request.model
         group = _group(services, request.model)
         reason = services.router.why_litellm(group, request.litellm_only)
         if services.litellm is None or reason is None:
@@ -110,13 +114,13 @@ async def take_in(
         await hand_over(exchange, services, principal, body=body)
         return None
     grant = await services.access.admit(token, asked)
-    exchange.notes["key_id"] = grant.principal.key_id
-    return Call(request, body, group, grant, Bill(exchange, grant, asked))
+    exchange.note_caller(grant.principal)
+    return Call(request, body, group, grant, Bill(exchange, grant, asked), exchange.facts)
 
 
 def _litellm_for_others(exchange: Exchange, services: Services, body: bytes) -> LiteLLMPath | None:
     """Return LiteLLM if a refused body is for a model of its own: NeevAI's rules do not bind other providers'."""
-    name = peek_model(body)
+    name = exchange.facts.model = peek_model(body)
     group = None if name is None else services.router.resolve(name)
     if group is None or group.reason is None:
         return None
@@ -126,7 +130,7 @@ def _litellm_for_others(exchange: Exchange, services: Services, body: bytes) -> 
 
 async def _note_caller(exchange: Exchange, services: Services, token: str | None) -> Principal:
     principal = await services.access.authenticate(token)
-    exchange.notes["key_id"] = principal.key_id
+    exchange.note_caller(principal)
     return principal
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import msgspec
 from yarl import URL
 
-from neev_provider.contract import read_fields, refuse_forbidden
+from neev_provider.contract import peek_model, read_fields, refuse_forbidden
 from neev_provider.deployment import Timeouts
 from neev_provider.errors import NeevError, RequestError, ServerError, UpstreamError
 from neev_provider.gateway.litellm_answers import error_from_litellm
@@ -25,9 +26,10 @@ from neev_provider.gateway.litellm_headers import client_headers, litellm_header
 from neev_provider.gateway.litellm_routes import DEFAULT_ROUTES, Routes, passed_query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from neev_provider.gateway.exchange import Exchange, Limits
+    from neev_provider.gateway.request_facts import RequestFacts
 
 __all__ = ["DEFAULT_ROUTES", "LiteLLMPath"]
 
@@ -133,9 +135,10 @@ class LiteLLMPath:
         body = await self._checked(exchange, path, body, model)
         sending = _Sending(exchange, self._limits, body)
         async with exchange.while_client_stays(after=sending.done):
+            asked_at = time.perf_counter()
             try:
                 async with self._request(exchange, path, sending) as response:
-                    await self._answer(exchange, response)
+                    await self._answer(exchange, response, asked_at)
             except (NeevError, TimeoutError, aiohttp.ClientError, OSError) as error:
                 raise sending.failure or self._failure(error) from None
 
@@ -177,6 +180,8 @@ class LiteLLMPath:
                 return None
             body = await exchange.body(self._limits)
         fields = read_fields(body)
+        if exchange.facts.model is None:
+            exchange.facts.model = peek_model(body)
         refuse_forbidden(fields)
         if not bytes(fields.get("tools", _NO_TOOLS)).startswith((b"[", b"null")):
             raise RequestError("invalid_type", "tools must be an array.", param="tools")
@@ -203,21 +208,25 @@ class LiteLLMPath:
             allow_redirects=False,
         )
 
-    async def _answer(self, exchange: Exchange, response: aiohttp.ClientResponse) -> None:
+    async def _answer(self, exchange: Exchange, response: aiohttp.ClientResponse, asked_at: float) -> None:
         """Pass an answer on, or raise the error that it means."""
         if response.status >= 400:  # noqa: PLR2004
             names = {name.lower(): value for name, value in response.headers.items()}
             raise error_from_litellm(response.status, names, await self._error_body(response))
         if response.status >= 300:  # noqa: PLR2004
             raise UpstreamError("upstream_bad_response", "The answer was a redirect, which is not followed.")
+        _note_routing(exchange.facts, response.headers)
         kind = response.content_type
         parts = self._parts(response)
         first = await anext(parts, b"")
+        now = time.perf_counter()
+        exchange.facts.waited += now - asked_at
         if kind.startswith("audio/") and not _looks_like_audio(first):
             raise UpstreamError("upstream_bad_response", "The model provider's answer held no audio.")
         is_stream = kind == _EVENTS
         await exchange.begin(response.status, client_headers(response.headers.items(), framed_anew=is_stream))
         if is_stream:
+            exchange.facts.is_stream, exchange.facts.first_at = True, now
             await self._relay_events(exchange, first, parts)
         else:
             if first:
@@ -342,6 +351,15 @@ class _Sending:
             self.failure = error
             raise
         self.done.set()
+
+
+def _note_routing(facts: RequestFacts, headers: Mapping[str, str]) -> None:
+    """Note what LiteLLM's router says it did."""
+    retries = headers.get("x-litellm-attempted-retries", "")
+    if retries.isdigit():
+        facts.retries = int(retries[:3])
+    if headers.get("x-litellm-attempted-fallbacks", "0") not in {"0", "None"}:
+        facts.fallback = headers.get("x-litellm-model-group", "")
 
 
 def _has_body(exchange: Exchange) -> bool:

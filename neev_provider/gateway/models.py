@@ -50,7 +50,7 @@ async def retrieve_model(exchange: Exchange, services: Services, name: str) -> N
         RequestError: unknown, or not allowed for this key: 404 either way, so that names cannot be probed.
     """
     principal = await _reader(exchange, services)
-    exchange.notes["model"] = name
+    exchange.notes["model"] = exchange.facts.model = name
     for public in services.router.models():
         if public.name == name and principal.may_call(name):
             body = msgspec.json.encode(_entry(name, public.model, services))
@@ -62,7 +62,8 @@ async def retrieve_model(exchange: Exchange, services: Services, name: str) -> N
 
 async def _reader(exchange: Exchange, services: Services) -> Principal:
     principal = await services.access.authenticate(exchange.bearer())
-    exchange.notes |= {"key_id": principal.key_id, "via": "fast"}
+    exchange.note_caller(principal)
+    exchange.notes["via"] = "fast"
     return principal
 
 

@@ -6,6 +6,7 @@ from upstream's connection, so that no task has to be woken. Called by `chat.py`
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -31,6 +32,13 @@ async def relay(exchange: Exchange, request: ChatRequest, stream: ChatStream, me
         NeevError: upstream failed, or stopped without an end.
     """
     work = EventRelay(request.model, meter, shows_usage=request.include_usage)
+    try:
+        await _relay(exchange, stream, meter, work)
+    finally:
+        exchange.facts.first_at = work.first_at
+
+
+async def _relay(exchange: Exchange, stream: ChatStream, meter: StreamMeter, work: EventRelay) -> None:
     write = exchange.write_now
     if write is None:
         await _by_reads(exchange, stream, work)
@@ -69,6 +77,7 @@ class EventRelay:
     Attributes:
         is_over: whether nothing more is to be passed on.
         failure: what upstream reported in place of an event.
+        first_at: `time.perf_counter()` of the first ordinary event; None before.
     """
 
     __slots__ = (
@@ -79,6 +88,7 @@ class EventRelay:
         "_shows_usage",
         "_splitter",
         "failure",
+        "first_at",
         "is_over",
     )
 
@@ -91,6 +101,7 @@ class EventRelay:
         self._shows_usage: Final = shows_usage
         self.is_over = False
         self.failure: NeevError | None = None
+        self.first_at: float | None = None
 
     def digest(self, data: bytes) -> bytes:
         """Return what the client is to see of the next bytes.
@@ -123,6 +134,8 @@ class EventRelay:
             return shown
         signal = self._meter.observe(event)
         if signal is None:
+            if self.first_at is None:  # the first one is never in an envelope that is known
+                self.first_at = time.perf_counter()
             self._envelope.learn(event)
             return with_model(event, self._name)
         if signal is Signal.ERROR:

@@ -6,6 +6,7 @@ Called by the routes for chat and speech; decides nothing that `routing.py` does
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -86,24 +87,38 @@ async def call_by_plan(
     while (step := plan.next()) is not None:
         if isinstance(step, HandOver):
             if services.litellm is not None:
+                if services.metrics is not None:
+                    services.metrics.fell_back(call.group.name, step.model_name)
                 raise HandedOverError(step.model_name)
             raise RequestError(
                 "model_not_found",
                 f"The fallback '{step.model_name}' is served by LiteLLM, which is off.",
                 param="model",
             )
+        asked_at = time.perf_counter()
         if step.wait:
             await asyncio.sleep(step.wait)
         with ExitStack() as place:
             await _take_place(step, place)
             call.bill.attempted = step.deployment
+            sent_at = time.perf_counter()
+            failure = None
             try:
                 answer = await attempt(step.deployment)
             except NeevError as error:
                 call.bill.attempted = None
-                plan.failed(error)
+                failure = error
+            now = time.perf_counter()
+            call.facts.waited += now - asked_at
+            cools_down = False if failure is None else plan.failed(failure)
+            if services.metrics is not None:
+                services.metrics.attempted(
+                    call.group.name, step, now - sent_at, failure, cools_down=cools_down
+                )
+            if failure is not None:
                 continue
             plan.succeeded()
+            call.facts.deployment = step.deployment.name
             held.push(place.pop_all())
             return step.deployment, answer
     raise plan.error or ServerError("internal_error", "The request could not be routed.")

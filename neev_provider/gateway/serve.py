@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,8 +17,8 @@ from neev_provider import settings
 from neev_provider.config import load_config
 from neev_provider.gateway import parts
 from neev_provider.gateway.environment import MASTER_KEY_VARIABLE, Environment, prepare
+from neev_provider.gateway.metrics_server import MetricsServer, socket_path
 from neev_provider.gateway.options import EMBEDDED, NO_STORE, resolve
-from neev_provider.gateway.process_metrics import serve_metrics
 from neev_provider.gateway.run_files import write_catalog, write_file, write_litellm_config
 from neev_provider.gateway.state import only_one
 from neev_provider.gateway.supervisor import Supervisor
@@ -50,14 +50,14 @@ async def serve(flags: Flags, environ: Mapping[str, str], console: Console) -> N
         environment.variables[MASTER_KEY_VARIABLE] = literal
     options = resolve(flags, config.neev, terminal=console.is_terminal)
     parts.require_free("--port", options.host, options.port)
-    with ExitStack() as held:
+    async with AsyncExitStack() as held:
         if options.metrics_port:
             parts.require_free("--metrics-port", options.host, options.metrics_port)
         lock = held.enter_context(only_one(options.state)) if options.store == EMBEDDED else None
-        async with Supervisor() as supervisor:
-            root = _Root(supervisor, options, config, environment, console, lock)
-            if options.metrics_port:
-                held.callback(serve_metrics(options.host, options.metrics_port, supervisor))
+        supervisor = Supervisor()
+        metrics = await _open_metrics(held, supervisor, options, config, environment)
+        async with supervisor:
+            root = _Root(supervisor, options, config, environment, console, metrics, lock)
             starting = asyncio.create_task(root.start())
             stopped = asyncio.create_task(stop.first.wait())
             try:
@@ -74,6 +74,27 @@ async def serve(flags: Flags, environ: Mapping[str, str], console: Console) -> N
     console.print("Stopped.")
 
 
+async def _open_metrics(
+    held: AsyncExitStack,
+    supervisor: Supervisor,
+    options: ServeOptions,
+    config: ProxyConfig,
+    environment: Environment,
+) -> MetricsServer | None:
+    """Expose metrics if they are wanted, and tell the processes where to send theirs.
+
+    Raises:
+        ConfigError: port or socket cannot be used.
+    """
+    if not options.metrics_port:
+        environment.variables.pop(settings.METRICS_VARIABLE, None)
+        return None
+    path = socket_path(config.neev.metrics, options.state, settings.metrics_socket(environment.variables))
+    environment.variables[settings.METRICS_VARIABLE] = str(path)
+    server = MetricsServer(options.host, options.metrics_port, path, config.neev, supervisor)
+    return await held.enter_async_context(server)
+
+
 @dataclass(frozen=True, slots=True)
 class _Root:
     """One start of everything."""
@@ -83,6 +104,7 @@ class _Root:
     config: ProxyConfig
     environment: Environment
     console: Console
+    metrics: MetricsServer | None
     lock: int | None = None
 
     async def start(self) -> None:
@@ -133,6 +155,8 @@ class _Root:
         else:
             self._done("store", url.partition("://")[0])
         environ[settings.STORE_VARIABLE] = url
+        if self.metrics is not None:
+            self.metrics.show_budgets(url)
 
     async def _upstream(self, environ: dict[str, str]) -> None:
         if not self.environment.uses_emulator:

@@ -24,6 +24,7 @@ from neev_provider.gateway.server_state import ServerOptions, ServerState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from neev_provider.errors import NeevError
     from neev_provider.gateway.http_cycle import App
 
 __all__ = ["Readiness", "ServerOptions", "listen", "raise_file_limit", "serve"]
@@ -91,6 +92,7 @@ async def serve(
     readiness: Readiness | None = None,
     on_ready: Callable[[], None] | None = None,
     on_drain: Callable[[], None] | None = None,
+    on_refused: Callable[[NeevError], None] | None = None,
 ) -> None:
     """Serve until a signal; must run in the main thread.
 
@@ -101,9 +103,11 @@ async def serve(
         readiness: set while requests should be sent here.
         on_ready: called once connections are accepted and signals are obeyed.
         on_drain: called with the first signal.
+        on_refused: told of requests that do not reach the application.
     """
     readiness = readiness or Readiness()
-    state = ServerState(app, _fitting(options, raise_file_limit()), asyncio.get_running_loop())
+    limits = _fitting(options, raise_file_limit())
+    state = ServerState(app, limits, asyncio.get_running_loop(), on_refused=on_refused)
     with _signals(state.loop) as (first, second):
         server = await state.loop.create_server(
             lambda: Connection(state), sock=listener, backlog=options.backlog

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from neev_provider.errors import NeevError
     from neev_provider.gateway.http_cycle import App, Cycle
     from neev_provider.gateway.http_protocol import Connection
 
@@ -55,6 +58,7 @@ class ServerState:
         date_line: the Date header of this second.
         draining: no further requests are wanted.
         empty: set when the last connection has closed while draining.
+        on_refused: told of what is refused before it reaches the application, or None.
     """
 
     app: App
@@ -66,3 +70,4 @@ class ServerState:
     date_line: bytes = b""
     draining: bool = False
     empty: asyncio.Event = field(default_factory=asyncio.Event)
+    on_refused: Callable[[NeevError], None] | None = None

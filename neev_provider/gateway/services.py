@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from neev_provider.catalog import Catalog
     from neev_provider.gateway.litellm_path import LiteLLMPath
     from neev_provider.gateway.logs import AccessLog
+    from neev_provider.gateway.request_metrics import RequestMetrics
     from neev_provider.routing import Router
     from neev_provider.store import Store
     from neev_provider.upstream import Upstream
@@ -38,6 +39,7 @@ class Services:
         access_log: takes the request lines; None if none are wanted.
         keys: the virtual keys and teams; None without a store.
         store: that holds them; None if there is none.
+        metrics: counts; None if nobody wants to know.
     """
 
     router: Router
@@ -51,3 +53,4 @@ class Services:
     access_log: AccessLog | None = None
     keys: Keys | None = None
     store: Store | None = None
+    metrics: RequestMetrics | None = None

@@ -195,6 +195,12 @@ class Supervisor:
                 group.append(self._children.pop())
             await asyncio.gather(*(child.stop() for child in group))
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """Name to process id of the children that run."""
+        children = list(self._children)  # another thread may be changing it
+        return {child.spec.name: child.process.pid for child in children if child.process.returncode is None}
+
     def kill(self) -> None:
         """End every child at once; leaving the context has nothing more to wait for."""
         for child in self._children:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,11 @@ from neev_provider.gateway.exchange import Limits
 from neev_provider.gateway.litellm_path import DEFAULT_ROUTES, LiteLLMPath
 from neev_provider.gateway.logs import set_up_logging
 from neev_provider.gateway.options import WorkerOptions
+from neev_provider.gateway.request_metrics import RequestMetrics
 from neev_provider.gateway.server import Readiness, ServerOptions, listen, serve
 from neev_provider.gateway.services import Services
+from neev_provider.metrics import families, reporting
+from neev_provider.metrics.names import PublicNames
 from neev_provider.retry import NO_RETRIES
 from neev_provider.routing import Router
 from neev_provider.upstream import Upstream
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from neev_provider.gateway.logs import AccessLog
+    from neev_provider.metrics import Recorder
 
 __all__ = ["main"]
 
@@ -50,6 +55,9 @@ async def _serve(options: WorkerOptions, environ: Mapping[str, str], access_log:
     async with AsyncExitStack() as stack:
         if access_log is not None:
             stack.callback(access_log.flush)
+        recorder = await stack.enter_async_context(
+            reporting(settings.metrics_socket(environ), f"gateway-{options.number}")
+        )
         upstream = await stack.enter_async_context(Upstream(retry=NO_RETRIES))
         live = LiveCatalog(config.catalog, lambda: upstream.models(_account(environ)))
         stack.push_async_callback(_cancelled, asyncio.create_task(live.run()))
@@ -64,9 +72,10 @@ async def _serve(options: WorkerOptions, environ: Mapping[str, str], access_log:
             )
             stack.push_async_callback(litellm.close)
             stack.push_async_callback(_cancelled, asyncio.create_task(litellm.run()))
-        opened = await open_access(config, environ, stack)
+        opened = await open_access(config, environ, stack, recorder)
+        router = Router(config, environ, catalog=lambda: live.current)
         services = Services(
-            router=Router(config, environ, catalog=lambda: live.current),
+            router=router,
             upstream=upstream,
             access=opened.access,
             catalog=lambda: live.current,
@@ -77,8 +86,25 @@ async def _serve(options: WorkerOptions, environ: Mapping[str, str], access_log:
             access_log=access_log,
             keys=opened.keys,
             store=opened.store,
+            metrics=None if recorder is None else _metrics(recorder, router, live),
         )
         await _run_server(services, options)
+
+
+def _metrics(recorder: Recorder, router: Router, live: LiveCatalog) -> RequestMetrics:
+    started = time.monotonic()
+
+    def catalog_age() -> float:
+        # Whole seconds: what is not changed is not sent. What was never read is as old as this process at least.
+        age = live.age_seconds
+        return float(int(time.monotonic() - started if age is None else age))
+
+    recorder.watch(families.CATALOG_AGE, (), catalog_age)
+    recorder.watch(families.CATALOG_MODELS, (), lambda: len(live.current))
+    # Wildcards fill in what the catalog knows.
+    metrics = RequestMetrics(recorder, PublicNames(router.public_names, lambda: live.current))
+    metrics.announce(router)
+    return metrics
 
 
 def _litellm_charges(document: Mapping[str, Any]) -> bool:
@@ -111,6 +137,7 @@ async def _run_server(services: Services, options: WorkerOptions) -> None:
             listener,
             _server_options(options),
             readiness=readiness,
+            on_refused=None if services.metrics is None else services.metrics.refused,
             on_ready=lambda: _tell_ready(options.ready_file),
         )
 

@@ -75,7 +75,7 @@ class TestRoutes:
     @pytest.mark.parametrize(
         "path",
         [
-            "/key/generate", "/v1/key/generate", "/team/new", "/user/new", "/model/new", "/config/update", "/spend/logs", "/ui",
+            "/v1/key/generate", "/user/new", "/model/new", "/config/update", "/global/spend", "/ui",
             "/ui/", "/", "/docs", "/openapi.json", "/metrics", "/health", "/v1/files", "/v1/batches", "/anthropic/v1/messages",
             "/vertex_ai/x", "/openai/v1/models", "/sso/key/generate", "/v1/embeddings/", "/v1/EMBEDDINGS", "//v1/embeddings",
             "/v1//embeddings", "/v1/embeddings/../../key/generate", "/v1/embeddings/%2e%2e/%2e%2e/key/generate",

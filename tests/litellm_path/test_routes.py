@@ -14,9 +14,10 @@ from neev_provider.gateway.litellm_path import DEFAULT_ROUTES, LiteLLMPath
 from neev_provider.gateway.litellm_routes import passed_query
 from tests.litellm_path.serving import KEY
 
+ANSWERED_HERE = ["/key/generate", "/key/info", "/team/new", "/spend/logs"]
 ADMIN = [
-    "/key/generate", "/key/info", "/key/list", "/team/new", "/user/new", "/model/new", "/model/info", "/config/update",
-    "/spend/logs", "/global/spend", "/budget/new", "/credentials", "/cache/flushall", "/organization/new", "/customer/new",
+    *ANSWERED_HERE, "/key/list", "/user/new", "/model/new", "/model/info", "/config/update",
+    "/global/spend", "/budget/new", "/credentials", "/cache/flushall", "/organization/new", "/customer/new",
     "/invitation/new", "/get/config/callbacks", "/v1/model/info", "/sso/key/generate", "/v2/login", "/guardrails/list",
 ]  # fmt: skip
 OTHERS = [
@@ -93,7 +94,7 @@ class TestWhatGetsThere:
         assert played.requests[0].target == "/v1/responses/resp_A-b_1="
 
     @pytest.mark.parametrize(
-        "path", ADMIN[:4] + OTHERS[:6] + [trick for trick in TRICKS if trick.startswith("/")]
+        "path", ADMIN[5:9] + OTHERS[:6] + [trick for trick in TRICKS if trick.startswith("/")]
     )
     async def test_nothing_that_is_not_let_through(self, client, played, path):
         status, _, body = await raw(client, f"POST {path} HTTP/1.1", b"{}")
@@ -101,6 +102,12 @@ class TestWhatGetsThere:
         assert status in (400, 404)
         if status == 404:
             assert json.loads(body)["error"]["code"] == "unknown_url"
+
+    @pytest.mark.parametrize("path", ANSWERED_HERE)
+    async def test_the_gateways_own_administration_is_not_litellms(self, client, played, path):
+        status, _, body = await raw(client, f"POST {path} HTTP/1.1", b"{}")
+        assert played.requests == []
+        assert (status, json.loads(body)["error"]["code"]) in {(403, "admin_only"), (405, "method_not_allowed")}
 
     async def test_an_encoded_path_of_the_gateways_own_is_sent_in_the_clear(self, client, played):
         played.answers(200, b"{}", content_type="application/json")

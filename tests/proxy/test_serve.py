@@ -129,7 +129,9 @@ class TestStopping:
         with serving(tmp_path, "--engine", "echo") as running:
             assert status("/v1/messages", messages) == 200
             (victim,) = [
-                p for p in running.descendants() if b"litellm_server" in Path(f"/proc/{p}/cmdline").read_bytes()
+                p
+                for p in running.descendants()
+                if b"litellm_server" in Path(f"/proc/{p}/cmdline").read_bytes()
             ]
             os.kill(victim, signal.SIGKILL)
             seen = []
