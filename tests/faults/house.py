@@ -143,15 +143,32 @@ class House:
         assert books.agree, books
         return books
 
-    async def produced(self) -> dict:
-        """Return the emulator's statistics."""
+    async def statistics(self) -> dict:
+        """Return the emulator's statistics as they are now; a request counts when it has ended."""
         async with self.emulator.get("/_emulator/stats") as response:
             return await response.json()
+
+    async def produced(self) -> dict:
+        """Return the emulator's statistics once all that was begun has ended."""
+        await self.upstream_is_idle()
+        return await self.statistics()
+
+    async def open_requests(self) -> list[dict]:
+        """Return the requests that the emulator has not begun to answer."""
+        async with self.emulator.get("/_emulator/requests") as response:
+            requests = (await response.json())["requests"]
+        return [request for request in requests if (request["method"], request["ending"]) == ("POST", "open")]
+
+    async def upstream_is_idle(self) -> None:
+        """Wait until the emulator works on nothing any more."""
+        async with asyncio.timeout(PATIENCE):
+            while await self.open_requests() or (await self.statistics())["streams"]["open"]:
+                await asyncio.sleep(0.02)
 
     async def until_produced(self, condition, seconds: float = PATIENCE) -> dict:
         """Return the emulator's statistics once they are so."""
         async with asyncio.timeout(seconds):
-            while not condition(stats := await self.produced()):
+            while not condition(stats := await self.statistics()):
                 await asyncio.sleep(0.02)
         return stats
 
@@ -190,6 +207,11 @@ class House:
         except (aiohttp.ClientError, ConnectionError):
             heard.is_broken = True
         return heard
+
+    def store_process(self) -> int:
+        """Return the embedded Valkey's process."""
+        (store,) = [pid for pid in self.served.descendants() if b"valkey-server" in command(pid)]
+        return store
 
     def workers(self) -> list[int]:
         return [pid for pid in self.served.descendants() if b"neev_provider.gateway.worker" in command(pid)]

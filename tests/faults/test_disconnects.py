@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 
 import aiohttp
@@ -41,7 +43,7 @@ async def leave(house, account, body, path=CHAT, *, after_chunks: int | None = N
         if after_chunks is None:
             # What the emulator has begun to work on was let in and sent.
             async with asyncio.timeout(PATIENCE):
-                while not await open_requests(house):
+                while not await house.open_requests():
                     await asyncio.sleep(0.01)
             asking.cancel()
             return heard
@@ -53,21 +55,9 @@ async def leave(house, account, body, path=CHAT, *, after_chunks: int | None = N
     return heard
 
 
-async def open_requests(house) -> list[dict]:
-    async with house.emulator.get("/_emulator/requests") as response:
-        return [
-            request
-            for request in (await response.json())["requests"]
-            if request["method"] == "POST" and request["ending"] == "open"
-        ]
-
-
 async def upstream_has_stopped(house) -> None:
     began = time.monotonic()
-    async with asyncio.timeout(PATIENCE):
-        while await open_requests(house):
-            await asyncio.sleep(0.02)
-    assert (await house.produced())["streams"]["open"] == 0
+    await house.upstream_is_idle()
     assert time.monotonic() - began < UPSTREAM_STOPS
 
 
@@ -76,6 +66,30 @@ async def place_is_free(house, account) -> None:
     async with asyncio.timeout(PATIENCE):
         while (await house.ask(account, chat("tokens=1")))[0] != 200:
             await asyncio.sleep(0.02)
+
+
+class TestBeforeItIsLetIn:
+    async def test_nothing_is_sent_upstream_and_nothing_is_charged(self, house, account):
+        store = house.store_process()
+        async with house.session(account) as session:
+            os.kill(store, signal.SIGSTOP)
+            try:
+                named = {"x-request-id": account.key}
+                request = session.post(CHAT, json=chat("tokens=5"), headers=named)
+                asking = asyncio.create_task(request.__aenter__())
+                await asyncio.sleep(0.05)  # less than the gateway waits for the store
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+                await asyncio.sleep(0.05)
+            finally:
+                os.kill(store, signal.SIGCONT)
+        async with asyncio.timeout(PATIENCE):
+            while f'"request_id":"{account.key}"' not in house.served.log():
+                await asyncio.sleep(0.02)
+        books = await house.closed_books(account)
+        assert (books.spend, books.requests) == (0, 0)
+        assert (await house.produced())["requests"] == {}
+        await place_is_free(house, account)
 
 
 class TestBeforeTheHeaders:

@@ -12,7 +12,6 @@ from tests.faults.house import (
     COMPLETION,
     PROMPT,
     chat,
-    command,
     prompt_estimate,
     running,
     visit,
@@ -49,15 +48,10 @@ async def until_expired(house, account) -> None:
             await asyncio.sleep(0.1)
 
 
-def store_of(served) -> int:
-    (store,) = [pid for pid in served.descendants() if b"valkey-server" in command(pid)]
-    return store
-
-
 def kill_all_but_the_store(house) -> int:
     """Return the store, which ends with its parent as soon as it can."""
     served, workers = house.served, house.workers()
-    store = store_of(served)
+    store = house.store_process()
     # The workers first: they must not see the others go.
     others = served.descendants() - {store, *workers}
     for pid in (*workers, served.process.pid, *others):
@@ -137,7 +131,7 @@ async def test_a_store_that_outlives_its_gateway_keeps_its_files_for_itself(tmp_
             account = await house.account()
             assert (await house.ask(account, chat()))[0] == 200
             before = await house.closed_books(account)
-            os.kill(store_of(served), signal.SIGSTOP)
+            os.kill(house.store_process(), signal.SIGSTOP)
             store = kill_all_but_the_store(house)
     with pytest.raises(AssertionError, match="is in use by another neev-gateway"), running(tmp_path):
         pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import stat
 
@@ -12,6 +13,7 @@ import pytest
 from neev_provider.admission.settling import replay
 from neev_provider.usage import estimate_tokens
 from tests.faults.house import COMPLETION, PROMPT, chat, prompt_estimate, running, visit
+from tests.proxy.serving import exists
 from tests.store.servers import server
 
 STREAMS = 24
@@ -110,3 +112,33 @@ async def test_while_the_store_is_away_each_is_a_line_that_is_replayed_once(
         assert books.spend - settled.spend == sum(json.loads(line)["cost_nanos"] for line in lines)
         tokens = sum(estimate_tokens(stream.text) for stream in heard)
         assert books.completion_tokens - settled.completion_tokens == tokens
+
+
+async def test_when_serve_itself_is_killed_its_workers_leave_lines(tmp_path):
+    """Store and emulator end with it; what the streams did cost until then is replayed after a new start."""
+    with running(tmp_path) as served:
+        async with visit(served) as house:
+            account = await house.account()
+            body = chat("tokens=400,rate=10", stream=True)
+            tasks = await streams_begun(house, account, body)
+            workers = house.workers()
+            os.kill(served.process.pid, signal.SIGKILL)
+            heard = await asyncio.gather(*tasks)
+            async with asyncio.timeout(40):
+                while any(exists(pid) for pid in workers):
+                    await asyncio.sleep(0.05)
+    assert not any(stream.is_done for stream in heard)
+    lines = [
+        line
+        for file in (tmp_path / "state" / "log").glob("ledger-*.jsonl")
+        for line in file.read_text().splitlines()
+    ]
+    with running(tmp_path) as served:
+        async with visit(served) as house:
+            for line in lines:
+                await replay(house.store, line)
+            books = await house.closed_books(account)
+            assert (books.requests, books.estimated) == (STREAMS, STREAMS)
+            assert books.prompt_tokens == STREAMS * prompt_estimate(body)
+            assert books.completion_tokens == sum(estimate_tokens(stream.text) for stream in heard)
+            assert books.spend == books.prompt_tokens * PROMPT + books.completion_tokens * COMPLETION

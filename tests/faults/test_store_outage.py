@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.faults.house import Account, Heard, House, chat, command, cost, running, visit
+from tests.faults.house import Account, Heard, House, chat, cost, running, visit
 from tests.store.servers import server
 
 CALLERS, STREAMS = 12, 20
@@ -110,7 +110,7 @@ async def test_frozen_for_ten_seconds(tmp_path):
     """Twice as long as a lease: those of running streams expire, and what was charged for them is put right."""
     with running(tmp_path) as served:
         async with visit(served) as house, under_load(house, 15) as load:
-            (store,) = [pid for pid in served.descendants() if b"valkey-server" in command(pid)]
+            store = house.store_process()
             frozen = time.monotonic()
             os.kill(store, signal.SIGSTOP)
             try:
@@ -127,7 +127,7 @@ async def test_frozen_for_ten_seconds(tmp_path):
 async def test_killed_and_started_again_by_the_supervisor(tmp_path):
     with running(tmp_path) as served:
         async with visit(served) as house, under_load(house, 6) as load:
-            (store,) = [pid for pid in served.descendants() if b"valkey-server" in command(pid)]
+            store = house.store_process()
             os.kill(store, signal.SIGKILL)
             await load.until_served()
         async with visit(served) as load.house:
