@@ -49,6 +49,10 @@ format: $(VENV)/.dev ## Put the sources into form
 .PHONY: install
 install: $(VENV)/.runtime ## Install what `make run` needs into .venv
 
+.PHONY: dashboards
+dashboards: $(VENV)/.dev ## Generate grafana/dashboards and grafana/rules/objectives.yaml
+	$(BIN)/python -m grafana.generate
+
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve requirements/*.in anew; releases younger than LOCK_AGE days are left out
 	BIN=$(BIN) sh requirements/lock.sh
