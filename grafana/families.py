@@ -58,6 +58,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "neev_budget_used_usd": _family("gauge", "scope team key"),
     "neev_budget_reserved_usd": _family("gauge", "scope team key"),
     "neev_budget_reset_seconds": _family("gauge", "scope team key"),
+    "neev_budget_read_age_seconds": _family("gauge"),
     # Catalog and processes
     "neev_catalog_age_seconds": _family("gauge"),
     "neev_catalog_models": _family("gauge"),

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 __all__ = [
-    "ANSWERABLE",
+    "ANSWERED",
     "AVAILABILITY",
     "BURNS",
     "FAILED",
     "GUARD",
     "OBJECTIVES",
+    "OUR_FAULT",
     "OVERHEAD",
     "TIME_TO_FIRST_TOKEN",
+    "UPSTREAMS_FAULT",
     "Burn",
     "Objective",
     "rule_groups",
@@ -85,11 +87,12 @@ def _slow(family: str, threshold: float, matcher: str = "") -> tuple[str, str]:
     return whole, f"1 - {_rate(f'{family}_bucket{{{{{within}}}}}')} / {{events}}"
 
 
-OUR_LIMITS: Final = 'code!~"rate_limit_exceeded|budget_exceeded"'
-FAILED: Final = f'status=~"5..|429", {OUR_LIMITS}'
-"""What failed through our fault or upstream's: 5xx, and upstream's own 429."""
-ANSWERABLE: Final = f'status!~"4[013-9].", {OUR_LIMITS}'
-"""What could have succeeded: without what a client did wrong, gave up, or was not allowed."""
+UPSTREAMS_FAULT: Final = 'code=~"upstream_.+"'
+OUR_FAULT: Final = 'code=~"internal_error|store_unavailable|server_overloaded|litellm_unavailable"'
+FAILED: Final = 'code=~"upstream_.+|internal_error|store_unavailable|server_overloaded|litellm_unavailable"'
+"""What failed through our fault or upstream's. By code: a stream that breaks off has status 200."""
+ANSWERED: Final = 'code="ok", path!="none", status!="499"'
+"""What was answered: no probes, and nothing whose client had left."""
 
 _FIRST_TOKEN: Final = 2.5
 _OVERHEAD: Final = 0.01
@@ -100,7 +103,10 @@ AVAILABILITY: Final = Objective(
     name="availability",
     alert="NeevAvailabilityBurn",
     target=0.995,
-    whole=_rate(f"neev_requests_total{{{{{ANSWERABLE}}}}}"),
+    whole=(
+        f"sum by ({CLUSTER}) (rate(neev_requests_total{{{{{ANSWERED}}}}}[{{window}}])"
+        f" or rate(neev_requests_total{{{{{FAILED}}}}}[{{window}}]))"
+    ),
     # Before the first failure there is no series of any.
     bad=f"({_rate(f'neev_requests_total{{{{{FAILED}}}}}')} or 0 * {{events}}) / {{events}}",
     summary="Requests fail, through the gateway's fault or upstream's",
@@ -130,14 +136,13 @@ OBJECTIVES: Final = (AVAILABILITY, TIME_TO_FIRST_TOKEN, OVERHEAD)
 
 
 def rule_groups(runbook: str) -> list[dict[str, Any]]:
-    """Return the groups of a rule file: for each objective what is recorded, and its alerts."""
+    """Return the groups of a rule file: for each objective what is recorded, and after it, its alerts."""
     return [
-        group
+        {
+            "name": f"neev-{objective.name}",
+            "rules": [*_recorded(objective), *(_alert(objective, burn, runbook) for burn in BURNS)],
+        }
         for objective in OBJECTIVES
-        for group in (
-            {"name": f"neev-{objective.name}-recorded", "rules": _recorded(objective)},
-            {"name": f"neev-{objective.name}", "rules": [_alert(objective, burn, runbook) for burn in BURNS]},
-        )
     ]
 
 
@@ -182,8 +187,8 @@ def _alert(objective: Objective, burn: Burn, runbook: str) -> dict[str, Any]:
             "summary": f"{objective.summary} ({burn.name} burn at {{{{ $labels.job }}}})",
             "description": (
                 f"{{{{ $value | humanizePercentage }}}} in the last {burn.long}; the objective allows "
-                f"{round(1 - objective.target, 6):.2%} over 30 days, which is being used up "
-                f"{burn.factor:g} times too fast."
+                f"{round(1 - objective.target, 6):.2%} over 30 days. At this pace that is used up in "
+                f"{30 / burn.factor:.0f} days or sooner."
             ),
             "runbook_url": f"{runbook}#{objective.alert.lower()}",
         },

@@ -130,10 +130,23 @@ def number(
     decimals: int | None = None,
     since: str | None = None,
     instant: bool = True,
+    named: bool = False,
 ) -> Panel:
-    """Return one number; `since` is the beginning of what it is about, if not the dashboard's (`now/d`).
+    """Return one number.
 
-    `instant` asks for the value now; otherwise the last of the range, with its course behind it.
+    Args:
+        title: as of any panel; so are the description, the unit, links and size.
+        description: what it means.
+        unit: in Grafana's words.
+        query: of one series.
+        see: where to go next.
+        width: in columns of 24.
+        height: in rows.
+        steps: its colours.
+        decimals: digits after the point.
+        since: the beginning of what it is about, if not the dashboard's (`now/d`).
+        instant: ask for the value now; otherwise the last of the range, with its course behind it.
+        named: show the series' name too; there may be several.
     """
     panel = (
         _common(stat.Panel(), title, description, unit, see, width, height)
@@ -149,6 +162,8 @@ def number(
         panel = panel.decimals(decimals)
     if since is not None:
         panel = panel.time_from(since)
+    if named:
+        panel = panel.text_mode(options.BigValueTextMode.VALUE_AND_NAME)
     return panel
 
 

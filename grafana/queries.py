@@ -11,7 +11,7 @@ from typing import Final
 from grafana.families import FAMILIES
 
 __all__ = [
-    "all_of",
+    "either",
     "fraction",
     "increase",
     "largest",
@@ -52,6 +52,12 @@ def increase(family: str, *matchers: str, by: str = "", window: str = WHOLE_RANG
     return f"sum{_by(by)}(increase({select(family, *matchers, suffix=suffix)}[{window}]))"
 
 
+def either(family: str, *alternatives: str, window: str = WHOLE_RANGE) -> str:
+    """Return how many there were in `window` of what any of these matchers, which exclude each other, selects."""
+    parts = " or ".join(f"increase({select(family, one)}[{window}])" for one in alternatives)
+    return f"sum ({parts})"
+
+
 def quantile(of: float, family: str, *matchers: str, by: str = "", window: str = _RATE) -> str:
     """Return an estimate of a histogram's quantile, by the labels."""
     function = "rate" if window == _RATE else "increase"
@@ -88,11 +94,6 @@ def fraction(part: str, whole: str) -> str:
     Where nothing happened there is no number: nothing out of nothing is not 0.
     """
     return f"{or_zero(part)} / ({whole} > 0)"
-
-
-def all_of(*expressions: str) -> str:
-    """Return the sum of sums without labels, of which some may have no series yet."""
-    return "(" + " + ".join(or_zero(one) for one in expressions) + ")"
 
 
 def _by(labels: str) -> str:

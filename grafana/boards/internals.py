@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from grafana.panels import Panel
 
 QUANTILES: Final = (0.5, 0.99)
+LITELLM: Final = 'process="litellm"'
 
 
 def board() -> Dashboard:
@@ -33,7 +34,7 @@ def board() -> Dashboard:
 
 
 def _health() -> list[Panel]:
-    good = ((None, GREEN), (1, RED))
+    none = ((None, GREEN), (1, RED))
     return [
         number(
             "Processes down",
@@ -41,8 +42,7 @@ def _health() -> list[Panel]:
             "short",
             Query(f"count({select('neev_process_up')} == 0) or vector(0)"),
             see=("NeevProcessDown", "NeevLiteLLMDown"),
-            steps=good,
-            width=3,
+            steps=none,
         ),
         number(
             "Restarts",
@@ -51,7 +51,6 @@ def _health() -> list[Panel]:
             Query(increase("neev_process_restarts_total")),
             see=("NeevProcessRestarts",),
             steps=((None, GREEN), (1, AMBER), (5, RED)),
-            width=3,
             decimals=0,
         ),
         number(
@@ -60,8 +59,7 @@ def _health() -> list[Panel]:
             "short",
             Query(total("neev_store_breaker_open")),
             see=("NeevStoreDown", "NeevStoreBreakerOpen"),
-            steps=good,
-            width=3,
+            steps=none,
         ),
         number(
             "Pending settles",
@@ -70,7 +68,6 @@ def _health() -> list[Panel]:
             Query(total("neev_pending_settles")),
             see=("NeevSettlesPilingUp",),
             steps=((None, GREEN), (100, AMBER), (1000, RED)),
-            width=3,
         ),
         number(
             "Settles in the log",
@@ -78,8 +75,7 @@ def _health() -> list[Panel]:
             "short",
             Query(increase("neev_logged_settles_total")),
             see=("NeevSettlesLogged",),
-            steps=good,
-            width=3,
+            steps=none,
             decimals=0,
         ),
         number(
@@ -89,7 +85,39 @@ def _health() -> list[Panel]:
             Query(increase("neev_expired_leases_total")),
             see=("NeevProcessRestarts",),
             steps=((None, GREEN), (1, AMBER)),
-            width=3,
+            decimals=0,
+        ),
+        number(
+            "LiteLLM",
+            "Whether the LiteLLM process serves; without it every route but chat, models and speech is refused.",
+            "bool_yes_no",
+            Query(f"min({select('neev_process_up', LITELLM)})"),
+            see=("NeevLiteLLMDown",),
+            steps=((None, RED), (1, GREEN)),
+        ),
+        number(
+            "Version",
+            "Versions that run, and how many instances of each.",
+            "short",
+            Query(f"count by (version) ({select('neev_build_info')})", "{{version}}"),
+            see=("NeevMetricsAbsent",),
+            named=True,
+        ),
+        number(
+            "Budgets read",
+            "Since budgets were last read from the store for these dashboards; older while the store is away.",
+            "dtdurations",
+            Query(largest("neev_budget_read_age_seconds")),
+            see=("spend", "NeevStoreDown"),
+            steps=((None, GREEN), (120, AMBER), (600, RED)),
+        ),
+        number(
+            "Values without a name",
+            "Updates in the time shown of which a key, team or model was counted as `other`: there are too many.",
+            "short",
+            Query(increase("neev_label_overflows_total")),
+            see=("NeevLabelOverflow",),
+            steps=((None, GREEN), (1, AMBER)),
             decimals=0,
         ),
         number(
@@ -98,7 +126,6 @@ def _health() -> list[Panel]:
             "dtdurations",
             Query(largest("neev_catalog_age_seconds")),
             see=("models",),
-            width=3,
         ),
         number(
             "Models",
@@ -106,7 +133,6 @@ def _health() -> list[Panel]:
             "short",
             Query(largest("neev_catalog_models")),
             see=("models",),
-            width=3,
         ),
     ]
 

@@ -5,21 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from grafana.frame import Row, dashboard
-from grafana.objectives import ANSWERABLE, AVAILABILITY, FAILED, OVERHEAD, TIME_TO_FIRST_TOKEN, Objective
+from grafana.objectives import (
+    ANSWERED,
+    AVAILABILITY,
+    FAILED,
+    OUR_FAULT,
+    OVERHEAD,
+    TIME_TO_FIRST_TOKEN,
+    UPSTREAMS_FAULT,
+    Objective,
+)
 from grafana.panels import AMBER, GREEN, RED, Column, Query, Steps, graph, number, ranking, rows
-from grafana.queries import fraction, increase, largest, quantile, rate, total
+from grafana.queries import either, fraction, increase, largest, quantile, rate, total
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.models.dashboard import Dashboard
 
     from grafana.panels import Panel
 
-UPSTREAM: Final = 'code=~"upstream_.*"'
-OURS: Final = ('status=~"5.."', 'code!~"upstream_.*"')
+UPSTREAM: Final = (UPSTREAMS_FAULT, 'status!="499"')
+LIMITS: Final = 'code=~"rate_limit_exceeded|budget_exceeded"'
+CLIENT: Final = ('status=~"4..", code!~"upstream_.+|rate_limit_exceeded|budget_exceeded"',)
+SUCCEEDED: Final = 'code="ok", status!="499"'
 FAST: Final = 'path="fast"'
 FAILED_AT_ALL: Final = 'code!="ok"'
-LIMITS: Final = 'code=~"rate_limit_exceeded|budget_exceeded"'
-CLIENT: Final = ('status=~"4.."', 'code!~"upstream_.*|rate_limit_exceeded|budget_exceeded"')
 
 
 def board() -> Dashboard:
@@ -45,7 +54,7 @@ def _met(objective: Objective) -> Steps:
 
 def _promises() -> list[Panel]:
     failed = increase("neev_requests_total", FAILED)
-    answerable = increase("neev_requests_total", ANSWERABLE)
+    answerable = either("neev_requests_total", ANSWERED, FAILED)
     streams = "neev_time_to_first_token_seconds"
     overhead = "neev_gateway_overhead_seconds"
     prompt = increase(streams, f'le="{TIME_TO_FIRST_TOKEN.threshold}"', suffix="_bucket")
@@ -116,23 +125,23 @@ def _traffic() -> list[Panel]:
     return [
         graph(
             "Requests by outcome",
-            "Answers per second. Limit: refused by a limit or budget of ours. Client: the request was at fault. "
+            "Limit: refused by a limit or budget of ours. Client: at fault, or gone before the answer. "
             "Upstream: NeevAI failed or refused. Gateway: our own failure.",
             "reqps",
-            Query(rate(requests, 'status=~"[123].."'), "answered", GREEN),
+            Query(rate(requests, SUCCEEDED), "answered", GREEN),
             Query(rate(requests, LIMITS), "limit", "yellow"),
             Query(rate(requests, *CLIENT), "client", "blue"),
-            Query(rate(requests, UPSTREAM), "upstream", AMBER),
-            Query(rate(requests, *OURS), "gateway", RED),
+            Query(rate(requests, *UPSTREAM), "upstream", AMBER),
+            Query(rate(requests, OUR_FAULT), "gateway", RED),
             see=("models", AVAILABILITY.alert),
             stacked=True,
         ),
         graph(
             "Errors: ours and upstream's",
-            "Part of all requests that failed, by whose fault it was.",
+            "Part of all requests that failed, by whose fault it was; streams that broke off count.",
             "percentunit",
-            Query(fraction(rate(requests, UPSTREAM), rate(requests)), "upstream", AMBER),
-            Query(fraction(rate(requests, *OURS), rate(requests)), "gateway", RED),
+            Query(fraction(rate(requests, *UPSTREAM), rate(requests)), "upstream", AMBER),
+            Query(fraction(rate(requests, OUR_FAULT), rate(requests)), "gateway", RED),
             see=("models", "internals", AVAILABILITY.alert),
         ),
         rows(

@@ -234,11 +234,11 @@ class TestExpression:
 
 def test_every_family_is_on_some_dashboard():
     shown = {one.family for *_, target in TARGETS for one in selected(parsed(target["expr"]))}
-    assert set(FAMILIES) - shown == {"neev_build_info", "neev_speech_characters_total"}
+    assert set(FAMILIES) - shown == {"neev_speech_characters_total"}
 
 
 def test_every_section_of_the_runbook_is_a_panel_that_some_panel_links_to():
     linked = {link["title"] for _, panel in DRAWN for link in panel["links"]}
     shown = [panel["title"] for panel in panels(BOARDS["runbook"])]
     assert shown == list(sections())
-    assert {f"Runbook: {title}" for title in shown} - linked == {"Runbook: NeevMetricsAbsent"}
+    assert {f"Runbook: {title}" for title in shown} <= linked

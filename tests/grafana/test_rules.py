@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from grafana.families import FAMILIES
-from grafana.objectives import BURNS, OBJECTIVES
+from grafana.objectives import BURNS, FAILED, OBJECTIVES, OUR_FAULT, UPSTREAMS_FAULT
 from grafana.runbook import RUNBOOK, sections
+from neev_provider.errors import ERRORS
 from tests.grafana.boards import BOARDS, ROOT, panels
 from tests.grafana.expressions import labels_of, parsed, selected
 
@@ -105,6 +106,24 @@ def test_every_objective_has_an_alert_for_each_burn(objective, burn):
     assert f"rate{burn.short} > {burn.factor:g} *" in rule["expr"]
 
 
+class TestFailures:
+    def test_are_all_codes_of_our_faults_and_upstreams_and_no_other(self):
+        ours = re.compile(re.search('"(.*)"', FAILED)[1])
+        failures = {
+            code for code, shape in ERRORS.items() if shape.status >= 500 or code.startswith("upstream_")
+        }
+        assert {code for code in ERRORS if ours.fullmatch(code)} == failures
+
+    def test_are_either_ours_or_upstreams(self):
+        patterns = [
+            re.compile(re.search('"(.*)"', matcher)[1]) for matcher in (FAILED, OUR_FAULT, UPSTREAMS_FAULT)
+        ]
+        for code in ERRORS:
+            failed, ours, upstreams = (pattern.fullmatch(code) is not None for pattern in patterns)
+            assert failed == (ours or upstreams)
+            assert not (ours and upstreams)
+
+
 def test_burn_rates_are_those_of_the_sre_workbook():
     assert [(burn.factor, burn.long, burn.short) for burn in BURNS] == [
         (14.4, "1h", "5m"),
@@ -139,3 +158,27 @@ def test_panels_that_the_runbook_names_exist():
     }
     named = set(re.findall(r'(?<!=)"([A-Z][^"]+)"', RUNBOOK.read_text())) - {"Model API"}
     assert named <= titles | columns
+
+
+TRIED = [
+    tried
+    for path in sorted((ROOT / "grafana" / "rules" / "tests").glob("*.yaml"))
+    for scenario in yaml.safe_load(path.read_text())["tests"]
+    for tried in scenario["alert_rule_test"]
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_alert_is_tried_firing_and_not_firing(name):
+    assert {bool(tried.get("exp_alerts")) for tried in TRIED if tried["alertname"] == name} == {True, False}
+
+
+@each_alert
+def test_every_kind_of_an_alert_is_tried_firing(rule):
+    expected = [
+        alert["exp_labels"]
+        for tried in TRIED
+        if tried["alertname"] == rule["alert"]
+        for alert in tried.get("exp_alerts", [])
+    ]
+    assert [labels for labels in expected if rule["labels"].items() <= labels.items()]
