@@ -13,6 +13,12 @@ from grafana.families import FAMILIES
 
 VARIABLES = {"$__rate_interval": "5m", "$__range_s": "21600", "$__range": "6h"}
 TARGET_LABELS = frozenset({"namespace", "job", "instance"})
+OPERATORS = {
+    "MatchOp.Equal": "=",
+    "MatchOp.NotEqual": "!=",
+    "MatchOp.Re": "=~",
+    "MatchOp.NotRe": "!~",
+}
 _SUFFIXES = ("_bucket", "_sum", "_count")
 
 
@@ -27,9 +33,17 @@ class Selected:
     """A selector: what is selected, over which range, under which functions (innermost last)."""
 
     name: str
-    matchers: dict[str, list[str]]
+    conditions: tuple[tuple[str, str, str], ...]
     range: timedelta | None
     functions: tuple[str, ...]
+
+    @property
+    def matchers(self) -> dict[str, list[str]]:
+        """Values by label."""
+        found: dict[str, list[str]] = {}
+        for label, _, value in self.conditions:
+            found.setdefault(label, []).append(value)
+        return found
 
     @property
     def family(self) -> str:
@@ -53,10 +67,8 @@ def selected(
     node: promql.Expr, functions: tuple[str, ...] = (), range_: timedelta | None = None
 ) -> Iterator[Selected]:
     if isinstance(node, promql.VectorSelector):
-        matchers: dict[str, list[str]] = {}
-        for one in node.matchers.matchers:
-            matchers.setdefault(one.name, []).append(one.value)
-        yield Selected(node.name, matchers, range_, functions)
+        conditions = tuple((one.name, OPERATORS[str(one.op)], one.value) for one in node.matchers.matchers)
+        yield Selected(node.name, conditions, range_, functions)
     elif isinstance(node, promql.MatrixSelector):
         yield from selected(node.vector_selector, functions, node.range)
     else:
