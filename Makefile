@@ -53,6 +53,11 @@ install: $(VENV)/.runtime ## Install what `make run` needs into .venv
 dashboards: $(VENV)/.dev ## Generate grafana/dashboards and grafana/rules/objectives.yaml
 	$(BIN)/python -m grafana.generate
 
+.PHONY: dashboards-preview
+dashboards-preview: $(VENV)/.dev ## Draw the dashboards into docs/images from a live Prometheus (installs Debian packages; needs root)
+	sh tests/system/install.sh
+	$(BIN)/python -m grafana.preview $(ARGS)
+
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve requirements/*.in anew; releases younger than LOCK_AGE days are left out
 	BIN=$(BIN) sh requirements/lock.sh

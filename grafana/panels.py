@@ -68,20 +68,18 @@ def graph(
     width: int = 12,
     height: int = 8,
     stacked: bool = False,
-    bars: bool = False,
     smallest: float | None = 0,
     largest: float | None = None,
     calculations: Sequence[str] = ("mean", "max", "lastNotNull"),
     limit: float | None = None,
-    interval: str | None = None,
 ) -> Panel:
-    """Return lines (or bars) over time; `limit` is drawn as a line of its own; `interval` is the least step."""
+    """Return lines over time; `limit` is drawn as a line of its own."""
     panel = (
         _common(timeseries.Panel(), title, description, unit, see, width, height)
-        .line_width(1 if bars else 1.5)
-        .fill_opacity(80 if bars else 35 if stacked else 8)
+        .line_width(1.5)
+        .fill_opacity(35 if stacked else 0)
         .show_points(options.VisibilityMode.NEVER)
-        .draw_style(options.GraphDrawStyle.BARS if bars else options.GraphDrawStyle.LINE)
+        .draw_style(options.GraphDrawStyle.LINE)
         .tooltip(
             common.VizTooltipOptions()
             .mode(options.TooltipDisplayMode.MULTI)
@@ -105,8 +103,6 @@ def graph(
         panel = panel.thresholds(_thresholds(((None, "transparent"), (limit, RED)))).thresholds_style(
             common.GraphThresholdsStyleConfig().mode(options.GraphThresholdsStyleMode.DASHED)
         )
-    if interval is not None:
-        panel = panel.interval(interval)
     for place, query in enumerate(queries):
         panel = panel.with_target(_target(query, place))
         if query.colour is not None:

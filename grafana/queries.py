@@ -16,6 +16,7 @@ __all__ = [
     "increase",
     "largest",
     "mean",
+    "occurring",
     "or_zero",
     "quantile",
     "rate",
@@ -50,6 +51,15 @@ def rate(family: str, *matchers: str, by: str = "", suffix: str = "") -> str:
 def increase(family: str, *matchers: str, by: str = "", window: str = WHOLE_RANGE, suffix: str = "") -> str:
     """Return how many there were in `window`, summed up `by` these labels."""
     return f"sum{_by(by)}(increase({select(family, *matchers, suffix=suffix)}[{window}]))"
+
+
+def occurring(expression: str, family: str, *, by: str) -> str:
+    """Return those series of an expression, by these labels, of which something happened in the time shown.
+
+    Counters of what rarely happens are there from the start, with 0 for every model; most of them need no line.
+    """
+    happened = f"sum by ({by}) (increase({select(family)}[{WHOLE_RANGE}] @ end()))"
+    return f"{expression} and {happened} > 0"
 
 
 def either(family: str, *alternatives: str, window: str = WHOLE_RANGE) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from grafana.frame import Row, dashboard
 from grafana.objectives import OVERHEAD
@@ -33,10 +33,14 @@ def board() -> Dashboard:
     )
 
 
+def _figure(title: str, description: str, unit: str, query: Query, **more: Any) -> Panel:
+    return number(title, description, unit, query, height=3, **more)
+
+
 def _health() -> list[Panel]:
     none = ((None, GREEN), (1, RED))
     return [
-        number(
+        _figure(
             "Processes down",
             "Processes of the gateway that do not serve; LiteLLM and the embedded store count.",
             "short",
@@ -44,7 +48,7 @@ def _health() -> list[Panel]:
             see=("NeevProcessDown", "NeevLiteLLMDown"),
             steps=none,
         ),
-        number(
+        _figure(
             "Restarts",
             "Processes started anew in the time shown.",
             "short",
@@ -53,7 +57,7 @@ def _health() -> list[Panel]:
             steps=((None, GREEN), (1, AMBER), (5, RED)),
             decimals=0,
         ),
-        number(
+        _figure(
             "Breakers open",
             "Processes that have stopped asking the store because it does not answer.",
             "short",
@@ -61,7 +65,7 @@ def _health() -> list[Panel]:
             see=("NeevStoreDown", "NeevStoreBreakerOpen"),
             steps=none,
         ),
-        number(
+        _figure(
             "Pending settles",
             "Calls whose cost is not yet written to the ledger. They wait in memory.",
             "short",
@@ -69,7 +73,7 @@ def _health() -> list[Panel]:
             see=("NeevSettlesPilingUp",),
             steps=((None, GREEN), (100, AMBER), (1000, RED)),
         ),
-        number(
+        _figure(
             "Settles in the log",
             "Charges that the store would not take in the time shown. Replay them.",
             "short",
@@ -78,7 +82,7 @@ def _health() -> list[Panel]:
             steps=none,
             decimals=0,
         ),
-        number(
+        _figure(
             "Expired leases",
             "Calls in the time shown whose process died before it could settle; their prompts were charged.",
             "short",
@@ -87,7 +91,7 @@ def _health() -> list[Panel]:
             steps=((None, GREEN), (1, AMBER)),
             decimals=0,
         ),
-        number(
+        _figure(
             "LiteLLM",
             "Whether the LiteLLM process serves; without it every route but chat, models and speech is refused.",
             "bool_yes_no",
@@ -95,7 +99,7 @@ def _health() -> list[Panel]:
             see=("NeevLiteLLMDown",),
             steps=((None, RED), (1, GREEN)),
         ),
-        number(
+        _figure(
             "Version",
             "Versions that run, and how many instances of each.",
             "short",
@@ -103,7 +107,7 @@ def _health() -> list[Panel]:
             see=("NeevMetricsAbsent",),
             named=True,
         ),
-        number(
+        _figure(
             "Budgets read",
             "Since budgets were last read from the store for these dashboards; older while the store is away.",
             "dtdurations",
@@ -111,7 +115,7 @@ def _health() -> list[Panel]:
             see=("spend", "NeevStoreDown"),
             steps=((None, GREEN), (120, AMBER), (600, RED)),
         ),
-        number(
+        _figure(
             "Values without a name",
             "Updates in the time shown of which a key, team or model was counted as `other`: there are too many.",
             "short",
@@ -120,14 +124,14 @@ def _health() -> list[Panel]:
             steps=((None, GREEN), (1, AMBER)),
             decimals=0,
         ),
-        number(
+        _figure(
             "Catalog age",
             "Since upstream's list of models was last read.",
             "dtdurations",
             Query(largest("neev_catalog_age_seconds")),
             see=("models",),
         ),
-        number(
+        _figure(
             "Models",
             "Models in the catalog.",
             "short",

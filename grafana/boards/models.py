@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from grafana.frame import Row, dashboard
 from grafana.objectives import TIME_TO_FIRST_TOKEN
 from grafana.panels import AMBER, GREEN, RED, Column, Query, graph, rows
-from grafana.queries import increase, quantile, rate
+from grafana.queries import increase, occurring, quantile, rate
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -152,6 +152,11 @@ def _latency() -> list[Panel]:
     ]
 
 
+def rarely(family: str, by: str) -> str:
+    """Return how often per second, of those models only of which it happened at all."""
+    return occurring(rate(family, by=by), family, by=by)
+
+
 def _failures() -> list[Panel]:
     calls = "neev_upstream_calls_total"
     return [
@@ -166,9 +171,9 @@ def _failures() -> list[Panel]:
         ),
         graph(
             "Upstream's errors by model",
-            "Errors per second by our error code. upstream_auth_error: our own account is refused.",
+            "Errors per second by our code; no line: none. upstream_auth_error: our own account is refused.",
             "ops",
-            Query(f"topk(10, {rate('neev_upstream_errors_total', by='model, code')})", "{{model}} {{code}}"),
+            Query(rarely("neev_upstream_errors_total", "model, code"), "{{model}} {{code}}"),
             see=("NeevUpstreamAuthError", "NeevAvailabilityBurn"),
             width=8,
         ),
@@ -188,7 +193,7 @@ def _failures() -> list[Panel]:
             "Retries",
             "Calls repeated before the first byte, per second. They stop at a tenth of the traffic.",
             "ops",
-            _by_model(rate("neev_upstream_retries_total", by="model")),
+            _by_model(rarely("neev_upstream_retries_total", "model")),
             see=("NeevAvailabilityBurn",),
             width=6,
         ),
@@ -205,7 +210,11 @@ def _failures() -> list[Panel]:
             "Deployments put aside after repeated failures, per hour.",
             "short",
             Query(
-                increase("neev_cooldowns_total", by="model, deployment", window="1h"),
+                occurring(
+                    increase("neev_cooldowns_total", by="model, deployment", window="1h"),
+                    "neev_cooldowns_total",
+                    by="model, deployment",
+                ),
                 "{{model}} at {{deployment}}",
             ),
             see=("NeevAvailabilityBurn",),
@@ -215,7 +224,7 @@ def _failures() -> list[Panel]:
             "Streams that clients left",
             "Streams per second whose client went away before the end; what was produced is charged.",
             "ops",
-            _by_model(rate("neev_aborted_streams_total", by="model")),
+            _by_model(rarely("neev_aborted_streams_total", "model")),
             see=("spend", "NeevEstimatedChargesRising"),
             width=6,
         ),

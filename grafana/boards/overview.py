@@ -228,7 +228,6 @@ def _money() -> list[Panel]:
             see=("spend",),
             width=8,
             stacked=True,
-            interval="5m",
         ),
         ranking(
             "Top keys by spend",

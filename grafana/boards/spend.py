@@ -95,7 +95,6 @@ def _who() -> list[Panel]:
             width=8,
             stacked=True,
             calculations=("max", "lastNotNull"),
-            interval="5m",
         )
 
     return [
@@ -150,8 +149,8 @@ def _budgets() -> list[Panel]:
     return [
         rows(
             "Who runs out when",
-            f"Every budget. 'Runs out in' is what is left at the pace of the last {PACE}; red where that is before "
-            "the reset. No reset: the budget is a total.",
+            f"Every budget. 'Runs out in': what is left, at the pace of the last {PACE}; empty if nothing is spent. "
+            "No reset: the budget is a total.",
             (
                 Column("scope", "Of", width=90),
                 Column("team", "Team"),
@@ -163,7 +162,7 @@ def _budgets() -> list[Panel]:
                 Column("part", "Used part", "percentunit", colours, gauge=True, width=190),
                 Column("reset", "Reset in", "dtdurations"),
                 Column("ends", "Runs out in", "dtdurations"),
-                Column("margin", "Reset before end", "percentunit", ((None, RED), (1, GREEN)), decimals=0),
+                Column("lasts", "Lasts until reset", "bool_yes_no", ((None, RED), (1, GREEN)), width=130),
             ),
             {
                 "limit": limit,
@@ -173,7 +172,7 @@ def _budgets() -> list[Panel]:
                 "part": f"{used} / ({limit} > 0)",
                 "reset": reset,
                 "ends": ends,
-                "margin": f"({ends}) / ({reset} > 0)",
+                "lasts": f"({ends}) >= bool ({reset})",
             },
             see=("NeevBudgetNearlyUsed", "NeevBudgetRunsOut"),
             sort="Used part",

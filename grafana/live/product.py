@@ -24,7 +24,17 @@ from neev_provider.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BALANCED", "FALLING", "REFUSED", "UNPRICED", "VOICE", "Product", "hand_out_keys", "product"]
+__all__ = [
+    "BALANCED",
+    "BROKEN",
+    "FALLING",
+    "REFUSED",
+    "UNPRICED",
+    "VOICE",
+    "Product",
+    "hand_out_keys",
+    "product",
+]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -34,6 +44,8 @@ FALLING: Final = "gpt-oss-20b"
 """A model that is not tried again but falls back to `BALANCED`."""
 REFUSED: Final = "glm-4-7"
 """A model of an account of its own, so that upstream can refuse it alone."""
+BROKEN: Final = "minimax-m2.7-highspeed"
+"""A model with two deployments that upstream refuses, so that they are left alone for a while."""
 UNPRICED: Final = "kimi-k3"
 VOICE: Final = "tts-1"
 
@@ -100,10 +112,11 @@ def product(folder: Path) -> Iterator[Product]:
 def _config() -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load((ROOT / "proxy_config.yaml").read_text())
     for deployment in config["model_list"]:
-        if deployment["model_name"] in {FALLING, REFUSED}:
+        if deployment["model_name"] in {FALLING, REFUSED, BROKEN}:
             deployment["litellm_params"]["num_retries"] = 0
-    [balanced] = [one for one in config["model_list"] if one["model_name"] == BALANCED]
-    config["model_list"].append({**balanced, "litellm_params": dict(balanced["litellm_params"])})
+    for twice in (BALANCED, BROKEN):
+        [one] = [one for one in config["model_list"] if one["model_name"] == twice]
+        config["model_list"].append({**one, "litellm_params": dict(one["litellm_params"])})
     config["router_settings"] |= {"fallbacks": [{FALLING: [BALANCED]}], "cooldown_time": 20}
     config["neev"]["models"] = [
         {"id": VOICE, "modality": "speech", "voices": "any", "price": {"characters": 15}}

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from grafana.live.product import BALANCED, FALLING, REFUSED, UNPRICED, VOICE
+from grafana.live.product import BALANCED, BROKEN, FALLING, REFUSED, UNPRICED, VOICE
 
 __all__ = ["Call", "everything", "mixed", "send"]
 
@@ -96,7 +96,8 @@ ONCE: Final = (
     Call("notebooks", fault="status=503,times=1,id=retried-{n}"),
     Call("notebooks", FALLING, fault="status=503,times=1,id=fallen-{n}"),
     Call("chatbot", REFUSED, fault="status=429"),
-    *[Call("chatbot", REFUSED, fault="status=500")] * 4,
+    Call("chatbot", BROKEN, fault="status=429"),
+    Call("chatbot", BROKEN, fault="status=500"),
     Call("chatbot", fault="no-usage"),
     Call("chatbot", fault="cut-after=3", stream=True),
     Call("chatbot", echo="tokens=400,rate=40", stream=True, leave_after=3),

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that tests/system and `make dashboards-preview` need; does nothing where they are there already.
+# Installs the Debian packages that tests/system and `make dashboards-preview` need; does nothing where they are there.
 set -eu
 missing=""
 need() { command -v "$1" >/dev/null || missing="$missing $2"; }
@@ -7,8 +7,8 @@ need curl curl
 need ip iproute2
 need promtool prometheus
 need prometheus-alertmanager prometheus-alertmanager
-[ "${1:-}" != preview ] || need chromium chromium
-[ "${1:-}" != preview ] || [ -d /usr/share/fonts/truetype/dejavu ] || missing="$missing fonts-dejavu-core"
+need chromium chromium
+[ -d /usr/share/fonts/truetype/dejavu ] || missing="$missing fonts-dejavu-core"
 [ -n "$missing" ] || exit 0
 as_root=""
 [ "$(id -u)" -eq 0 ] || as_root=sudo

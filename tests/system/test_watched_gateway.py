@@ -18,6 +18,8 @@ from grafana.live.asked import everything_chosen, filled
 from grafana.live.product import REFUSED, Product, hand_out_keys, product
 from grafana.live.traffic import Call, everything, mixed, send
 from grafana.live.watch import Alertmanager, Prometheus, alertmanager, prometheus
+from grafana.preview.collect import Span, collect
+from grafana.preview.render import picture
 from tests.grafana.boards import BOARDS, TARGET_NAMES, TARGETS
 from tests.grafana.expressions import Selected, labels_named, parsed, selected
 from tests.grafana.test_rules import ALERTS, RECORDED, RULES
@@ -115,6 +117,31 @@ class TestPanel:
         for one in series:
             assert labels_named(target.get("legendFormat", "")) <= set(one["metric"])
         assert [one for one in series if one["value"][1] != "NaN"]
+
+
+@pytest.fixture
+def span():
+    return Span(time.time() - LOOKED_AT, time.time(), 1)
+
+
+class TestPictures:
+    @pytest.mark.parametrize("name", ["overview", "spend", "models", "internals"])
+    def test_every_panel_is_drawn(self, watched, name, span, tmp_path):
+        board = collect(BOARDS[name], watched.prometheus, span)
+        for panel in board["panels"]:
+            data = panel.get("data", {"rows": True})
+            assert data["rows"] if isinstance(data, dict) else data, panel["title"]
+        file = tmp_path / "picture.png"
+        picture(board, file)
+        head = file.read_bytes()[:24]
+        assert head[:8] == b"\x89PNG\r\n\x1a\n"
+        assert int.from_bytes(head[16:20]) == 1600
+
+    def test_a_page_that_fails_is_told(self, watched, span, tmp_path):
+        board = collect(BOARDS["overview"], watched.prometheus, span)
+        board["panels"][-1]["type"] = "unheard-of"
+        with pytest.raises(RuntimeError, match="Uncaught TypeError"):
+            picture(board, tmp_path / "picture.png")
 
 
 class TestRules:
