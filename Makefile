@@ -49,6 +49,15 @@ format: $(VENV)/.dev ## Put the sources into form
 .PHONY: install
 install: $(VENV)/.runtime ## Install what `make run` needs into .venv
 
+.PHONY: dashboards
+dashboards: $(VENV)/.dev ## Generate grafana/dashboards and grafana/rules/objectives.yaml
+	$(BIN)/python -m grafana.generate
+
+.PHONY: dashboards-preview
+dashboards-preview: $(VENV)/.dev ## Draw the dashboards into docs/images from a live Prometheus (installs Debian packages; needs root)
+	sh tests/system/install.sh
+	$(BIN)/python -m grafana.preview $(ARGS)
+
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve requirements/*.in anew; releases younger than LOCK_AGE days are left out
 	BIN=$(BIN) sh requirements/lock.sh

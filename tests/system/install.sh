@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that tests/system needs; does nothing where they are there already.
+# Installs the Debian packages that tests/system and `make dashboards-preview` need; does nothing where they are there.
 set -eu
 missing=""
 need() { # a command, and the package that has it
@@ -8,10 +8,15 @@ need() { # a command, and the package that has it
 need curl curl
 need ip iproute2
 need redis-server redis-server
+need promtool prometheus
+need prometheus-alertmanager prometheus-alertmanager
+need chromium chromium
+[ -d /usr/share/fonts/truetype/dejavu ] || missing="$missing fonts-dejavu-core"
+/usr/bin/python3.11 -c "import ensurepip" 2>/dev/null || missing="$missing python3.11-venv"
 [ -n "$missing" ] || exit 0
 as_root=""
 [ "$(id -u)" -eq 0 ] || as_root=sudo
 $as_root apt-get update -qq
-# Run level 1: the packages' services are not started.
+# Run level 1: the programs are wanted, not the services that these packages would start.
 # shellcheck disable=SC2086 - a list of words
 $as_root env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing

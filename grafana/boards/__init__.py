@@ -1,0 +1,1 @@
+"""The dashboards; each module has a `board()`."""
