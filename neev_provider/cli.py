@@ -97,6 +97,13 @@ def serve(
             show_default="--litellm",
         ),
     ] = None,
+    litellm_url: Annotated[
+        str | None,
+        typer.Option(
+            help="A LiteLLM that is run elsewhere, as by `neev-gateway litellm` in a container of its own.",
+            show_default="run here",
+        ),
+    ] = None,
     grace: Annotated[
         int | None,
         typer.Option(
@@ -136,12 +143,26 @@ def serve(
         engine=engine,
         state=state,
         litellm=litellm,
+        litellm_url=litellm_url,
         grace=grace,
         log_level=log_level,
         log_format=log_format,
         verbose=verbose,
     )
     asyncio.run(root.serve(flags, os.environ, Console()))
+
+
+@app.command()
+def litellm(
+    config: ConfigPath = DEFAULT_CONFIG,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on, on 127.0.0.1.")] = 4001,
+    state: Annotated[Path, typer.Option(help="Directory for run files.")] = Path(".neev/litellm"),
+) -> None:
+    """Run LiteLLM alone, as `serve` would: for a container of its own beside `serve --litellm-url`."""
+    from neev_provider.gateway.litellm_process import become_litellm  # noqa: PLC0415
+    from neev_provider.gateway.options import Flags  # noqa: PLC0415
+
+    become_litellm(Flags(config=config, state=state), os.environ, port=port)
 
 
 @models_app.command("list")

@@ -6,6 +6,7 @@ them, passed on to `worker.py`.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,7 @@ __all__ = ["EMBEDDED", "EMULATOR", "NO_STORE", "Flags", "ServeOptions", "WorkerO
 EMULATOR: Final = "emulator"
 EMBEDDED: Final = "embedded"
 NO_STORE: Final = "none"
+_ORIGIN: Final = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?/?")
 STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://")
 
 
@@ -37,6 +39,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = "local"
     state: Path = Path(".neev")
     litellm: bool | None = None
+    litellm_url: str | None = None
     grace: int | None = None
     log_level: str | None = None
     log_format: str | None = None
@@ -57,6 +60,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         engine: the emulator's engine.
         state: directory for the generated key, the embedded store, logs and run files.
         litellm: run LiteLLM behind the gateway.
+        litellm_url: where a LiteLLM listens that is run elsewhere, as in a container of its own; None = run it here.
         litellm_routes: what is let through to it; None = the LLM routes.
         grace: seconds that running answers have to finish when stopped.
         drain_delay: seconds between failing readiness and not accepting any more.
@@ -76,6 +80,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = "local"
     state: Path = Path(".neev")
     litellm: bool = True
+    litellm_url: str | None = None
     litellm_routes: list[str] | None = None
     grace: int = 30
     drain_delay: float = 0.0
@@ -133,7 +138,7 @@ def resolve(flags: Flags, neev: NeevSettings, *, terminal: bool) -> ServeOptions
         terminal: whether a person reads the output; else logs are JSON lines.
 
     Raises:
-        ConfigError: a store that is none.
+        ConfigError: a store or a URL that is none; a LiteLLM that is and is not wanted.
     """
     server, log = neev.server, neev.log
     source = "--store" if flags.store is not None else str(flags.config)
@@ -144,6 +149,7 @@ def resolve(flags: Flags, neev: NeevSettings, *, terminal: bool) -> ServeOptions
         "workers": _first(flags.workers, server.workers),
         "store": _store(_first(flags.store, neev.store), source),
         "litellm": _first(flags.litellm, neev.litellm.enabled),
+        "litellm_url": _litellm_url(flags),
         "litellm_routes": neev.litellm.routes,
         "grace": _first(flags.grace, server.grace),
         "drain_delay": server.drain_delay,
@@ -164,6 +170,22 @@ def resolve(flags: Flags, neev: NeevSettings, *, terminal: bool) -> ServeOptions
 
 def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
+
+
+def _litellm_url(flags: Flags) -> str | None:
+    if flags.litellm_url is None:
+        return None
+    if flags.litellm is False:
+        raise ConfigError("--litellm-url", "", "contradicts --no-litellm", "Leave one of them away.")
+    if not _ORIGIN.fullmatch(flags.litellm_url):
+        # Not shown: it may hold a password.
+        raise ConfigError(
+            "--litellm-url",
+            "",
+            "is not the URL of a server",
+            "Give it as http://127.0.0.1:4001, without a path.",
+        )
+    return flags.litellm_url.rstrip("/")
 
 
 def _store(given: str | None, source: str) -> str | None:

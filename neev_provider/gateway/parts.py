@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from neev_provider.gateway.options import ServeOptions
 
-__all__ = ["emulator", "free_port", "litellm", "require_free", "store", "worker"]
+__all__ = ["emulator", "free_port", "litellm", "litellm_command", "require_free", "store", "worker"]
 
 _LITELLM: Final = "import sys; from litellm import run_server; sys.exit(run_server())"
 _MAX_SOCKET_PATH: Final = 100  # the kernel takes 107 bytes
@@ -110,15 +110,18 @@ def litellm(options: ServeOptions, environ: Mapping[str, str], config: Path) -> 
     address = f"http://127.0.0.1:{port}"
     spec = ChildSpec(
         name="litellm",
-        command=[
-            *(sys.executable, "-c", _LITELLM, "--config", str(config)),
-            *("--host", "127.0.0.1", "--port", str(port)),
-        ],
+        command=litellm_command(config, "127.0.0.1", port),
         environ=environ,
         log=_log_file(options, "litellm"),
         ready=lambda: _answers(address + "/health/liveliness", {}),
     )
     return spec, address
+
+
+def litellm_command(config: Path, host: str, port: int) -> list[str]:
+    """Return the command that runs the LiteLLM proxy."""
+    words = ("--config", str(config), "--host", host, "--port", str(port))
+    return [sys.executable, "-c", _LITELLM, *words]
 
 
 def worker(

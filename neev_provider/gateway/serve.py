@@ -15,8 +15,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import yaml
-
 from neev_provider import settings
 from neev_provider.config import load_config
 from neev_provider.errors import ConfigError
@@ -24,6 +22,7 @@ from neev_provider.gateway import parts
 from neev_provider.gateway.environment import MASTER_KEY_VARIABLE, Environment, prepare
 from neev_provider.gateway.options import EMBEDDED, NO_STORE, resolve
 from neev_provider.gateway.process_metrics import serve_metrics
+from neev_provider.gateway.run_files import write_catalog, write_file, write_litellm_config
 from neev_provider.gateway.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -93,15 +92,17 @@ class _Root:
         environ = self.environment.variables
         if self.config.neev.models:
             # The other processes know the package's catalog only.
-            environ[settings.CATALOG_VARIABLE] = str(
-                _write(self.options.state / "run" / "catalog.yaml", self.config.catalog.dump())
-            )
+            environ[settings.CATALOG_VARIABLE] = str(write_catalog(self.config, self.options.state))
         await self._store(environ)
         await self._upstream(environ)
-        litellm_url: str | None = None
+        litellm_url = self.options.litellm_url
         litellm = None
-        if self.options.litellm:
-            rendered = _render(self.config, environ[settings.BASE_URL_VARIABLE], self.options.state)
+        if litellm_url is not None:
+            self._done("LiteLLM", f"expected at {litellm_url}", "…")
+        elif self.options.litellm:
+            rendered = write_litellm_config(
+                self.config, environ[settings.BASE_URL_VARIABLE], self.options.state
+            )
             litellm, litellm_url = parts.litellm(self.options, environ, rendered)
         with self.console.status("Starting the gateway ..."):
             workers = range(self.options.workers)
@@ -130,7 +131,7 @@ class _Root:
             spec, url = parts.store(self.options, environ)
             await self.supervisor.start(spec)
             self._done("store", f"embedded Valkey, kept in {self.options.state / 'store'}")
-            _write(self.options.state / "run" / "store", url + "\n")  # for the other commands
+            write_file(self.options.state / "run" / "store", url + "\n")  # for the other commands
         else:
             self._done("store", url.partition("://")[0])
         environ[settings.STORE_VARIABLE] = url
@@ -181,7 +182,7 @@ def _only_one(state: Path) -> Any:
     Raises:
         ConfigError: another one has it.
     """
-    file = _write(state / "run" / "lock", "")
+    file = write_file(state / "run" / "lock", "")
     with file.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -193,36 +194,6 @@ def _only_one(state: Path) -> Any:
                 "Stop that one, or use another --state.",
             ) from None
         yield
-
-
-def _render(config: ProxyConfig, base_url: str, state: Path) -> Path:
-    """Write the configuration that LiteLLM reads: speech follows the upstream in use.
-
-    Chat does so by itself (the adapter reads the environment); speech goes through LiteLLM's OpenAI client, whose
-    host stands in the file.
-    """
-    document: dict[str, Any] = dict(config.document)
-    document["model_list"] = [_with_base(entry, base_url) for entry in document["model_list"]]
-    return _write(state / "run" / "proxy_config.yaml", yaml.safe_dump(document, sort_keys=False))
-
-
-def _with_base(entry: dict[str, Any], base_url: str) -> dict[str, Any]:
-    params = entry["litellm_params"]
-    if params.get("api_base") != settings.DEFAULT_BASE_URL:
-        return entry
-    return {**entry, "litellm_params": {**params, "api_base": base_url}}
-
-
-def _write(path: Path, text: str) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)  # keys may stand in it
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            str(path), "", f"cannot be written ({error.strerror})", "Use another --state."
-        ) from None
-    return path
 
 
 def welcome(base_url: str, key: str, config: ProxyConfig) -> str:

@@ -65,3 +65,26 @@ def test_a_store_that_is_none_is_refused_and_not_shown(given):
         resolve(Flags(config=CONFIG, store=given), NeevSettings(), terminal=True)
     assert caught.value.source == "--store"
     assert given not in str(caught.value)
+
+
+class TestALiteLLMThatIsRunElsewhere:
+    def test_is_named_by_its_url(self):
+        flags = Flags(config=CONFIG, litellm_url="http://127.0.0.1:4001/")
+        assert resolve(flags, NeevSettings(), terminal=True).litellm_url == "http://127.0.0.1:4001"
+
+    @pytest.mark.parametrize(
+        "given", ["127.0.0.1:4001", "http://", "http://u:p@host", "http://host/v1", "ftp://x"]
+    )
+    def test_is_refused_and_not_shown_if_its_url_is_none(self, given):
+        with pytest.raises(ConfigError) as caught:
+            resolve(Flags(config=CONFIG, litellm_url=given), NeevSettings(), terminal=True)
+        assert caught.value.source == "--litellm-url"
+        assert given not in str(caught.value).replace("http://127.0.0.1:4001, without", "")
+
+    def test_cannot_be_wanted_and_not_wanted(self):
+        with pytest.raises(ConfigError, match="contradicts --no-litellm"):
+            resolve(
+                Flags(config=CONFIG, litellm=False, litellm_url="http://127.0.0.1:4001"),
+                NeevSettings(),
+                terminal=True,
+            )
