@@ -100,7 +100,7 @@ def serve(
     litellm_url: Annotated[
         str | None,
         typer.Option(
-            help="A LiteLLM that is run elsewhere, as by `neev-gateway litellm` in a container of its own.",
+            help="A LiteLLM that runs elsewhere, as `neev-gateway litellm` in a container of its own.",
             show_default="run here",
         ),
     ] = None,
