@@ -13,3 +13,4 @@ compile --no-emit-package neev-provider --overrides requirements/overrides.txt \
 compile --no-emit-package neev-provider --overrides requirements/overrides.txt \
   --constraints requirements.lock requirements/dev.in --output-file requirements-dev.lock "$@"
 compile requirements/clients.in --output-file requirements-clients.lock "$@"
+compile --overrides requirements/charts-overrides.txt requirements/charts.in --output-file requirements-charts.lock "$@"
