@@ -11,6 +11,7 @@ import yaml
 from tests.helm.charts import NAME, ROOT, Objects, render
 from tests.helm.golden import GOLDEN
 from tests.helm.releases import Releases, objects_of
+from tests.helm.typed import typed
 
 CONFIG = yaml.safe_load((ROOT / "proxy_config.yaml").read_text())
 
@@ -89,17 +90,8 @@ def test_reused_values_keep_their_numbers(helm, cluster, tmp_path):
     after = objects_of(releases.upgrade("--reuse-values", "--set", "minReadySeconds=7"))
     assert after.of("Deployment")["spec"]["replicas"] == 3
     config = yaml.safe_load(after.of("ConfigMap")["data"]["proxy_config.yaml"])
-    assert _typed(config["model_list"]) == _typed(CONFIG["model_list"])
-    assert _typed(config["neev"]["server"]["max_body_bytes"]) == _typed(20_000_000)
-
-
-def _typed(value):
-    """1 and 1.0 are equal in Python, but not the same setting."""
-    if isinstance(value, dict):
-        return {key: _typed(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_typed(item) for item in value]
-    return type(value).__name__, value
+    assert typed(config["model_list"]) == typed(CONFIG["model_list"])
+    assert typed(config["neev"]["server"]["max_body_bytes"]) == typed(20_000_000)
 
 
 def _text(encoded: str) -> str:

@@ -110,7 +110,7 @@ may be is in values.schema.json.
 {{- $config = fromYaml $config }}
 {{- if hasKey $config "Error" }}
 - proxyConfig is not YAML: {{ $config.Error }}
-{{- $config = dict }}
+{{- $config = dict "model_list" (list dict) }}
 {{- end }}
 {{- end }}
 {{- if not $config.model_list }}
