@@ -10,6 +10,7 @@ PIP_INSTALL := -m pip install --disable-pip-version-check --no-deps --progress-b
 # Tests run in as many processes as there are cores, a file never in two of them.
 JOBS ?= auto
 ARGS ?=
+IMAGE ?= localhost/neev-gateway:latest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -57,6 +58,10 @@ lock: $(VENV)/.dev ## Resolve requirements/*.in anew; releases younger than LOCK
 .PHONY: chart-files
 chart-files: $(VENV)/.dev ## Write the chart's copies of configuration, dashboards and rules, and its reference
 	$(BIN)/python helm/chart_files.py
+
+.PHONY: image
+image: ## Build the container image; IMAGE=registry.example.com/neev-gateway:1, PUSH=1 pushes it
+	sh image/build.sh $(IMAGE)
 
 .PHONY: clean
 clean: ## Remove environments, caches and everything that `make run` keeps
