@@ -39,6 +39,9 @@ sed -i "1s|^#!.*|#!/opt/neev/bin/python3|" "$prefix/bin/neev-gateway"
 rm -rf "$prefix/include"
 "$prefix/bin/python" -m compileall -q -j 0 -s "${target%/}" -p / --invalidation-mode unchecked-hash "$prefix/lib"
 
+# The place where it was put together says nothing in the image.
+sed -i "/^command = /d" "$prefix/pyvenv.cfg"
+
 # 5. The list of contents, in CycloneDX's form.
 mkdir -p "$prefix/share"
 "$work/build/bin/cyclonedx-py" environment --output-reproducible --of JSON --output-file "$prefix/share/sbom.cdx.json" \
