@@ -359,7 +359,8 @@ class TestUpstream:
 class TestACollectorThatIsAway:
     async def test_costs_no_request_and_no_orderly_end(self, tmp_path):
         config = own_config(tmp_path, "{enabled: true, endpoint: 'http://127.0.0.1:9'}")
-        with serving(tmp_path / "served", "--engine", "echo", "--no-litellm", config=config) as running:
+        words = ("--engine", "echo", "--no-litellm", "--store", "none")
+        with serving(tmp_path / "served", *words, config=config) as running:
             product = Product(running, Collector(""), running.key, "")
             for _ in range(20):
                 assert (await product.call(chat()))[2] == 200
