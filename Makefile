@@ -65,8 +65,8 @@ dashboards-preview: $(VENV)/.dev ## Draw the dashboards into docs/images from a 
 	$(BIN)/python -m grafana.preview $(ARGS)
 
 .PHONY: lock
-lock: $(VENV)/.dev $(FRAMEWORKS)/.installed ## Resolve requirements/*.in anew; releases younger than LOCK_AGE days are left out
-	BIN=$(BIN) sh requirements/lock.sh
+lock: $(VENV)/.dev $(FRAMEWORKS)/.installed ## Resolve requirements/*.in; ARGS=--upgrade for newer releases, those younger than LOCK_AGE days left out
+	BIN=$(BIN) sh requirements/lock.sh $(ARGS)
 
 .PHONY: audit
 audit: $(VENV)/.dev $(AUDIT)/.installed ## Check locks and environments: hashes, advisories, licences, .pth files; ADVISORIES=pypi.zip
