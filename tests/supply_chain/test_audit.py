@@ -18,6 +18,12 @@ def test_the_projects_own_locks_are_whole_and_name_no_reported_package():
     assert f" in {len(locks)} locks" in done.stdout
 
 
+def test_the_document_names_every_lock():
+    document = (ROOT / "docs" / "supply-chain.md").read_text()
+    locks = {lock.name for lock in ROOT.glob("requirements*.lock")}
+    assert {lock for lock in locks if f"`{lock}`" in document} == locks
+
+
 class TestPlanted:
     def test_a_pth_file(self, audit: Audit):
         (audit.site_packages / "planted.pth").write_text("import os; os.environ.clear()\n")
