@@ -201,6 +201,11 @@ class NeevAccounts(CustomLogger):
         is_gone = str(getattr(original_exception, "status_code", "")) == str(_GONE)
         self._settle(charge, charge.estimate() if is_gone or charge.produced else Spent())
 
+    def settle_unreported(self) -> None:
+        """Settle with estimates what LiteLLM did not report, since it will not any more."""
+        for charge in list(self._charges.values()):
+            self._settle_unreported(charge)
+
     def _charge_of(self, kwargs: dict[str, Any]) -> _Charge | None:
         """Return the request that an event of LiteLLM is about."""
         params = kwargs.get("litellm_params") or {}

@@ -23,18 +23,18 @@ from pydantic import PrivateAttr
 from neev_provider import settings
 from neev_provider.admission import Principal
 from neev_provider.admission.ledger_file import keep_ledger
+from neev_provider.admission.rules import AdmissionSettings
 from neev_provider.admission.static import StaticKeys
 from neev_provider.admission.virtual import MASTER, VirtualKeys
 from neev_provider.catalog import Catalog
 from neev_provider.config import load_config
 from neev_provider.errors import ConfigError, NeevError, ServerError
-from neev_provider.gateway.access import admission_settings, open_store
 from neev_provider.litellm_errors import marked
 from neev_provider.litellm_metrics import LiteLLMMetrics, configured_names
 from neev_provider.litellm_prices import register_prices
 from neev_provider.loops import PerLoop
 from neev_provider.metrics import reporting
-from neev_provider.metrics.measured import MeasuredAccess, watch_admission
+from neev_provider.metrics.measured import MeasuredAccess, open_store, watch_admission
 from neev_provider.store import check_store
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class _Opened:
             _log.warning("the store was not looked at: %s", error.message)
         virtual = VirtualKeys(
             store,
-            None if config is None else admission_settings(config.neev.admission),
+            None if config is None else AdmissionSettings.of(config.neev.admission),
             master_key=master_key,
             configured=StaticKeys(known) if known else None,
         )

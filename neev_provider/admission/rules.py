@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from decimal import Decimal
 from time import time
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Self
+
+if TYPE_CHECKING:
+    from neev_provider.config_schema import AdmissionOptions
 
 __all__ = ["DAY_MS", "MAX_BUDGET_NANOS", "NANOS", "AdmissionSettings", "Clock", "period_of"]
 
@@ -88,3 +92,17 @@ class AdmissionSettings:
     max_queued: int = 100_000
     assumed_output: int = 1024
     clock: Clock = field(default_factory=Clock)
+
+    @classmethod
+    def of(cls, options: AdmissionOptions) -> Self:
+        """Return what a configuration file says."""
+        budget = options.max_budget
+        return cls(
+            master_may_call_models=options.master_key_may_call_models,
+            on_store_outage=options.on_store_outage,
+            remember_seconds=options.remember_seconds,
+            lease_seconds=options.lease_seconds,
+            # Through text: the binary fraction of 0.1 is not what was meant.
+            budget_nanos=None if budget is None else int(Decimal(str(budget)) * NANOS),
+            budget_period="" if options.budget_duration is None else period_of(options.budget_duration),
+        )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 import msgspec
 
 from neev_provider.admission import tokens
+from neev_provider.admission.admitted import ADMITTED, PARALLEL, RPM, TPM, Admitted
 from neev_provider.admission.leases import Leases
 from neev_provider.admission.outage import KnownKey, KnownKeys
 from neev_provider.admission.owners import Owners
@@ -44,24 +45,7 @@ MASTER: Final = Principal("master")
 _LOG: Final = logging.getLogger("neev_provider.admission")
 _CLOSE_SECONDS: Final = 5.0  # whoever stops a process waits no longer before killing it
 _MOST_PRINCIPALS: Final = 20_000
-_RESET: Final = b"1m1s"  # when the second of this request has left the window
-_RPM, _TPM, _PARALLEL, _TEAM = 0, 2, 4, 5  # where admit.lua's figures stand: a limit, and what is left of it
 _ABOUT_THE_KEY: Final = frozenset({b"unknown", b"blocked", b"team_blocked", b"expired"})
-
-
-class _Admitted(msgspec.Struct, array_like=True):
-    """What admit.lua packs; `left` is the nano-USD that budgets leave, -1 without a budget."""
-
-    who: str
-    team_models: str
-    max_tokens: int
-    held_nanos: int
-    at: int
-    limits: list[int]
-    left: int
-
-
-_ADMITTED: Final = msgspec.msgpack.Decoder(_Admitted)
 
 
 class VirtualGrant:
@@ -265,7 +249,7 @@ class VirtualKeys:
             if self._known is not None and code in _ABOUT_THE_KEY:
                 self._known.forget(digest)
             raise refusal(code, details, demand)
-        grant = self._grant(_ADMITTED.decode(rest[0]), settle, digest, demand)
+        grant = self._grant(ADMITTED.decode(rest[0]), settle, digest, demand)
         if not self._owners.is_noted(settle.tag, settle.at):
             await self._note_owner(settle, grant)
         return grant
@@ -286,15 +270,13 @@ class VirtualKeys:
             grant.settle(Spent())
             raise
 
-    def _grant(self, admitted: _Admitted, settle: Settle, digest: bytes, demand: Demand) -> VirtualGrant:
+    def _grant(self, admitted: Admitted, settle: Settle, digest: bytes, demand: Demand) -> VirtualGrant:
         settle.held_nanos, settle.at = admitted.held_nanos, admitted.at
-        cap, limits, left = admitted.max_tokens, admitted.limits, admitted.left
+        cap, left = admitted.max_tokens, admitted.left
         principal = self._principal(settle.key_id, admitted.who, admitted.team_models)
         self._leases.hold(settle.lease, settle.tag)
         self.total.hold(settle.held_nanos)
-        headers: dict[bytes, bytes] = {}
-        _add_headers(headers, b"requests", limits, _RPM)
-        _add_headers(headers, b"tokens", limits, _TPM)
+        headers = admitted.headers()
         max_tokens = None
         if left >= 0:
             asked = demand.output_cap if demand.max_tokens is None else demand.max_tokens
@@ -305,9 +287,9 @@ class VirtualKeys:
         if self._known is not None:
             known = KnownKey(
                 principal,
-                rpm=_lowest(limits, _RPM),
-                tpm=_lowest(limits, _TPM),
-                parallel=_lowest(limits, _PARALLEL),
+                rpm=admitted.lowest(RPM),
+                tpm=admitted.lowest(TPM),
+                parallel=admitted.lowest(PARALLEL),
                 left=None if left < 0 else left,
                 seen_at=monotonic(),
             )
@@ -405,19 +387,3 @@ def _worst_case(demand: Demand, assumed_output: int) -> tuple[int, int | str, in
         return taken, "", 0, cap
     fixed = demand.prompt_tokens * demand.prompt_nanos + demand.flat_nanos
     return taken, fixed, demand.completion_nanos * demand.choices, cap
-
-
-def _add_headers(headers: dict[bytes, bytes], what: bytes, limits: list[int], place: int) -> None:
-    """Tell the limit that is nearer, the key's or the team's, in OpenAI's headers; nothing where there is none."""
-    limit, left = limits[place], limits[place + 1]
-    team_limit, team_left = limits[place + _TEAM], limits[place + _TEAM + 1]
-    if team_limit >= 0 and (limit < 0 or team_left < left):
-        limit, left = team_limit, team_left
-    if limit >= 0:
-        headers[b"x-ratelimit-limit-" + what] = b"%d" % limit
-        headers[b"x-ratelimit-remaining-" + what] = b"%d" % left
-        headers[b"x-ratelimit-reset-" + what] = _RESET
-
-
-def _lowest(limits: list[int], place: int) -> int | None:
-    return min((limit for limit in (limits[place], limits[place + _TEAM]) if limit >= 0), default=None)

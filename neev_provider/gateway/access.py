@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from neev_provider import settings
 from neev_provider.admission import Principal
 from neev_provider.admission.keys import Keys
-from neev_provider.admission.rules import NANOS, AdmissionSettings, period_of
+from neev_provider.admission.rules import AdmissionSettings
 from neev_provider.admission.static import StaticKeys
 from neev_provider.admission.virtual import MASTER, VirtualKeys
 from neev_provider.errors import ServerError
 from neev_provider.gateway.environment import MASTER_KEY_VARIABLE
-from neev_provider.metrics.measured import MeasuredAccess, MeasuredStore, watch_admission
+from neev_provider.metrics.measured import MeasuredAccess, open_store, watch_admission
 from neev_provider.store import Store, check_store
-from neev_provider.store.address import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +26,9 @@ if TYPE_CHECKING:
 
     from neev_provider.admission import Access
     from neev_provider.config import ProxyConfig
-    from neev_provider.config_schema import AdmissionOptions
     from neev_provider.metrics import Recorder
 
-__all__ = ["Opened", "admission_settings", "open_access", "open_store"]
+__all__ = ["Opened", "open_access"]
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +74,7 @@ async def open_access(
     except ServerError as error:
         # It may be away for now; requests are refused, or known keys let in, until it is back.
         _log.warning("the store was not looked at: %s", error.message)
-    rules = admission_settings(config.neev.admission)
+    rules = AdmissionSettings.of(config.neev.admission)
     virtual = VirtualKeys(
         store,
         rules,
@@ -90,28 +87,3 @@ async def open_access(
         return Opened(access, keys_of_store, store)
     watch_admission(recorder, store, access)
     return Opened(MeasuredAccess(access, recorder), keys_of_store, store)
-
-
-def open_store(url: str, recorder: Recorder | None) -> Store:
-    """Return the store of a URL, measured if somebody counts; it connects at the first call.
-
-    Raises:
-        ConfigError: the URL cannot be read.
-    """
-    if recorder is None:
-        return Store.from_url(url, source=settings.STORE_VARIABLE)
-    return MeasuredStore(parse_address(url, source=settings.STORE_VARIABLE), recorder)
-
-
-def admission_settings(options: AdmissionOptions) -> AdmissionSettings:
-    """Return the operator's settings as admission takes them."""
-    budget = options.max_budget
-    return AdmissionSettings(
-        master_may_call_models=options.master_key_may_call_models,
-        on_store_outage=options.on_store_outage,
-        remember_seconds=options.remember_seconds,
-        lease_seconds=options.lease_seconds,
-        # Through text: the binary fraction of 0.1 is not what was meant.
-        budget_nanos=None if budget is None else int(Decimal(str(budget)) * NANOS),
-        budget_period="" if options.budget_duration is None else period_of(options.budget_duration),
-    )

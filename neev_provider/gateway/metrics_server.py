@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from neev_provider.gateway.access import admission_settings
+from neev_provider.admission.rules import AdmissionSettings
 from neev_provider.gateway.process_metrics import ProcessMetrics
 from neev_provider.metrics.budgets import Budgets
 from neev_provider.metrics.exposition import SumsCollector
@@ -94,7 +94,7 @@ class MetricsServer:
         caps = self._neev.metrics
         self._budgets = Budgets(
             Store.from_url(store_url),
-            admission_settings(self._neev.admission),
+            AdmissionSettings.of(self._neev.admission),
             self._sums,
             most_owners=caps.max_keys + caps.max_teams,
         )

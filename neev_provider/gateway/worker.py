@@ -41,6 +41,7 @@ from neev_provider.routing import Router
 from neev_provider.upstream import Upstream
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
 
     from neev_provider.gateway.logs import AccessLog
@@ -131,7 +132,7 @@ def _limits(given: Mapping[str, float]) -> Limits:
 async def _run_server(services: Services, options: WorkerOptions) -> None:
     readiness = Readiness()
     app = Gateway(services, readiness.is_ready)
-    with listen(options.host, options.port) as listener:
+    with _listener(options) as listener:
         await serve(
             app,
             listener,
@@ -140,6 +141,23 @@ async def _run_server(services: Services, options: WorkerOptions) -> None:
             on_refused=None if services.metrics is None else services.metrics.refused,
             on_ready=lambda: _tell_ready(options.ready_file),
         )
+
+
+def _listener(options: WorkerOptions) -> socket.socket:
+    """Return the socket to serve on.
+
+    Raises:
+        ConfigError: the address cannot be had; somebody took it since `serve` looked.
+    """
+    try:
+        return listen(options.host, options.port)
+    except OSError as error:
+        raise ConfigError(
+            "--port",
+            f"{options.host}:{options.port}",
+            f"cannot be listened on ({error.strerror or error})",
+            "Choose another with --port.",
+        ) from None
 
 
 def _server_options(options: WorkerOptions) -> ServerOptions:

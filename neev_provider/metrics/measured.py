@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 import hiredis
 from typing_extensions import override
 
+from neev_provider import settings
 from neev_provider.admission import tokens
 from neev_provider.admission.scripts import ADMIT, AUTHENTICATE, SETTLE
 from neev_provider.errors import LimitError, NeevError, ServerError
 from neev_provider.metrics import families
 from neev_provider.metrics.families import NONE
 from neev_provider.store import Store
+from neev_provider.store.address import parse_address
 from neev_provider.store.connection import CallTimeoutError
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from neev_provider.store.connection import Word
     from neev_provider.store.node import Timing
 
-__all__ = ["MeasuredAccess", "MeasuredStore", "watch_admission"]
+__all__ = ["MeasuredAccess", "MeasuredStore", "open_store", "watch_admission"]
 
 _OPERATIONS: Final = {ADMIT.sha: ("admit",), AUTHENTICATE.sha: ("authenticate",), SETTLE.sha: ("settle",)}
 _OTHER: Final = ("other",)
@@ -124,3 +126,14 @@ def _kind(error: ServerError) -> str:
     if isinstance(cause, hiredis.ReplyError):
         return "refused"
     return "timeout" if isinstance(cause, TimeoutError | CallTimeoutError) else "connection"
+
+
+def open_store(url: str, recorder: Recorder | None) -> Store:
+    """Return the store of a URL, measured if somebody counts; it connects at the first call.
+
+    Raises:
+        ConfigError: the URL cannot be read.
+    """
+    if recorder is None:
+        return Store.from_url(url, source=settings.STORE_VARIABLE)
+    return MeasuredStore(parse_address(url, source=settings.STORE_VARIABLE), recorder)

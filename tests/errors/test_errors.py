@@ -6,8 +6,10 @@ import copy
 import datetime as dt
 import json
 import pickle
+import re
 import time
 from email.utils import format_datetime
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -434,3 +436,13 @@ class TestFromUpstream:
     @given(st.integers(100, 599), st.binary(max_size=200), st.none() | st.text(max_size=20))
     def test_nothing_makes_it_fail(self, status, body, retry_after):
         assert from_upstream(status, body, retry_after=retry_after).encode()
+
+
+class TestDocument:
+    """docs/errors.md lists every code with its status, and no other."""
+
+    def test_every_code_is_explained_once_with_its_status(self):
+        text = (Path(__file__).parents[2] / "docs" / "errors.md").read_text()
+        rows = [line.split("|") for line in text.splitlines() if re.match(r"\| [0-9]{3} \|", line)]
+        told = [(code, int(row[1])) for row in rows for code in re.findall(r"`(\w+)`", row[2])]
+        assert sorted(told) == sorted((code, shape.status) for code, shape in ERRORS.items())

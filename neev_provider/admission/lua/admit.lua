@@ -59,14 +59,9 @@ local function read_window(subject)
     at, slot = last, last % BUCKETS
     stored = call('HMGET', name, 'last', 'r', 't', 'r' .. slot, 't' .. slot)
   end
-  local w = {name = name, at = at, slot = slot, requests = 0, tokens = 0, slot_requests = 0, slot_tokens = 0}
-  if not last then
-    w.is_fresh = true
-    return w
-  end
-  if at - last >= BUCKETS then
-    call('DEL', name)
-    w.is_fresh = true
+  local w = {name = name, at = at, last = last, slot = slot, requests = 0, tokens = 0, slot_requests = 0, slot_tokens = 0}
+  if not last or at - last >= BUCKETS then
+    w.is_over = last
     return w
   end
   w.requests, w.tokens = tonumber(stored[2]), tonumber(stored[3])
@@ -74,31 +69,39 @@ local function read_window(subject)
     w.slot_requests, w.slot_tokens = tonumber(stored[4]) or 0, tonumber(stored[5]) or 0
     return w
   end
-  -- The buckets between hold seconds that have left the window.
-  local fields = {}
+  -- The buckets between hold seconds that have left the window. They are removed when the request is let in.
+  local fields, gone = {}, {}
   for s = last + 1, at do
     fields[#fields + 1] = 'r' .. s % BUCKETS
     fields[#fields + 1] = 't' .. s % BUCKETS
   end
   local old = call('HMGET', name, unpack(fields))
   for i = 1, #fields, 2 do
-    w.requests = w.requests - (tonumber(old[i]) or 0)
-    w.tokens = w.tokens - (tonumber(old[i + 1]) or 0)
+    if old[i] then
+      w.requests = w.requests - tonumber(old[i])
+      gone[#gone + 1] = fields[i]
+    end
+    if old[i + 1] then
+      w.tokens = w.tokens - tonumber(old[i + 1])
+      gone[#gone + 1] = fields[i + 1]
+    end
   end
-  call('HDEL', name, unpack(fields))
-  call('HSET', name, 'last', at, 'r', w.requests, 't', w.tokens)
-  call('EXPIRE', name, WINDOW_TTL)
+  w.gone = gone
   return w
 end
 
 -- Milliseconds until `needed` of the oldest have left the window.
 local function wait_for(w, letter, needed)
+  if not w.last or w.is_over then
+    return BUCKETS * 1000
+  end
   local fields = {}
-  for s = w.at - BUCKETS + 1, w.at do
+  -- The buckets of the seconds since the last request hold what has left the window.
+  for s = w.at - BUCKETS + 1, w.last do
     fields[#fields + 1] = letter .. s % BUCKETS
   end
   local counts, freed = call('HMGET', w.name, unpack(fields)), 0
-  for i = 1, BUCKETS do
+  for i = 1, #fields do
     freed = freed + (tonumber(counts[i]) or 0)
     if freed >= needed then
       return (w.at - BUCKETS + i + BUCKETS) * 1000 - now
@@ -169,10 +172,15 @@ for _, subject in ipairs(subjects) do
     call('HSET', use.name, 'held', use.held + held, 'par', use.par + 1)
   end
   if w then
+    if w.is_over then
+      call('DEL', w.name)
+    elseif w.gone and w.gone[1] then
+      call('HDEL', w.name, unpack(w.gone))
+    end
     w.requests, w.tokens = w.requests + 1, w.tokens + tokens
     call('HSET', w.name, 'last', w.at, 'r', w.requests, 't', w.tokens,
       'r' .. w.slot, w.slot_requests + 1, 't' .. w.slot, w.slot_tokens + tokens)
-    if w.is_fresh then
+    if not w.last or w.is_over or floor(w.last / 30) ~= floor(w.at / 30) then
       call('EXPIRE', w.name, WINDOW_TTL)
     end
   end
