@@ -56,11 +56,12 @@ def environment(gateway: Served, **more: str) -> dict[str, str]:
 
 
 class Sighting:
-    """What one client printed, and the attempts that the emulator saw meanwhile."""
+    """What one client printed; the attempts that the emulator saw meanwhile; the budget refusals in the gateway's log."""
 
-    def __init__(self, seen: dict, requests: list[dict]):
+    def __init__(self, seen: dict, requests: list[dict], over_budget: int):
         self.seen = seen
         self.requests = requests
+        self.over_budget = over_budget
 
     def attempts(self, case: str) -> list[dict]:
         """Return the emulator's requests that belong to `case`, in the order of arrival."""
@@ -68,24 +69,39 @@ class Sighting:
         return [one for one in self.requests if prompt in json.dumps(one["body"])]
 
 
+def budget_refusals(gateway: Served) -> int:
+    return gateway.log().count('"error":"budget_exceeded"')
+
+
 @pytest.fixture(scope="session")
-def saw(gateway):
+def poor_key(gateway) -> str:
+    """A key whose budget pays for no call at all."""
+    body = json.dumps({"key_alias": "poor", "max_budget": 1e-7, "budget_duration": "30d"}).encode()
+    request = urllib.request.Request(gateway.root_url + "/key/generate", body, gateway.headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)["key"]
+
+
+@pytest.fixture(scope="session")
+def saw(gateway, poor_key):
     """Return a function that runs a client's program once and tells what it saw."""
     known: dict[str, Sighting] = {}
 
     def run(client: Client) -> Sighting:
         if client.name not in known:
             emulator(gateway, "DELETE", "/_emulator")
+            refused = budget_refusals(gateway)
             done = subprocess.run(
                 [ROOT / client.interpreter, PROGRAMS / client.program],
-                env=environment(gateway, NEEV_TEST_PROMPTS=json.dumps(PROMPTS)),
+                env=environment(gateway, NEEV_TEST_PROMPTS=json.dumps(PROMPTS), NEEV_TEST_POOR_KEY=poor_key),
                 capture_output=True,
                 text=True,
                 timeout=110,
             )
             assert done.returncode == 0, done.stderr
             requests = json.loads(emulator(gateway, "GET", "/_emulator/requests"))["requests"]
-            known[client.name] = Sighting(json.loads(done.stdout), requests)
+            refused = budget_refusals(gateway) - refused
+            known[client.name] = Sighting(json.loads(done.stdout), requests, refused)
         return known[client.name]
 
     return run

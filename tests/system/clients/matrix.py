@@ -26,6 +26,7 @@ class Client:
         interpreter: What runs `program`, from the project's folder.
         errors: Class by case; `exit 1` where the client is a command, `printed` where it ends with 0 all the same.
         calls: How often a call that fails for a passing reason is made in all; 0 where the client goes on for a minute.
+        calls_over_budget: The same for a call that the key's budget does not pay for.
         tools: "no" where it calls none, "calls them" where it runs the tool and asks again itself.
     """
 
@@ -37,6 +38,7 @@ class Client:
     errors: dict[str, str]
     route: str = WIRES["chat"]
     calls: int = 3
+    calls_over_budget: int = 1
     tools: str = "yes"
     statuses: dict[str, int] = field(default_factory=dict)
 
@@ -48,11 +50,12 @@ class Client:
         return re.search(rf"^{re.escape(self.package)}==(\S+)", text, re.MULTILINE)[1]
 
 
-STATUSES = {"bad_request": 400, "wrong_key": 401, "unknown_model": 404, "gave_up": 502}
+STATUSES = {"bad_request": 400, "wrong_key": 401, "over_budget": 429, "unknown_model": 404, "gave_up": 502}
 NO_STATUS: dict[str, int] = {}
 OPENAI = {
     "bad_request": "BadRequestError",
     "wrong_key": "AuthenticationError",
+    "over_budget": "RateLimitError",
     "unknown_model": "NotFoundError",
     "gave_up": "InternalServerError",
     "broken_stream": "APIError",
@@ -90,6 +93,7 @@ CLIENTS = (
         {
             "bad_request": "OpenAIInvalidRequestError",
             "wrong_key": "OpenAIAuthenticationError",
+            "over_budget": "OpenAIRateLimitError",
             "unknown_model": "OpenAIModelNotFoundError",
             "gave_up": "OpenAIAPIError",
             "broken_stream": "APIError",
@@ -105,6 +109,7 @@ CLIENTS = (
         {
             "bad_request": "ModelRequestRejectedError",
             "wrong_key": "ModelAuthenticationError",
+            "over_budget": "ModelQuotaExceededError",
             "unknown_model": "ModelNotFoundError",
             "gave_up": "ModelServerError",
             "broken_stream": "ModelAPIError",
@@ -121,10 +126,13 @@ CLIENTS = (
         {
             "bad_request": "APICallError",
             "wrong_key": "APICallError",
+            "over_budget": "RetryError",
             "unknown_model": "APICallError",
             "gave_up": "RetryError",
             "broken_stream": "StreamProviderError",
         },
+        # It obeys no `x-should-retry`.
+        calls_over_budget=3,
         tools="calls them",
         statuses=STATUSES,
     ),
@@ -138,6 +146,7 @@ CLIENTS = (
             "bad_request": "BadRequestError",
             # LiteLLM's own mapping; its status says 401.
             "wrong_key": "BadRequestError",
+            "over_budget": "RateLimitError",
             "unknown_model": "NotFoundError",
             "gave_up": "BadGatewayError",
             "broken_stream": "MidStreamFallbackError",
@@ -171,8 +180,8 @@ CLIENTS = (
 def table() -> str:
     """Return the table of docs/clients.md."""
     rows = [
-        "| client | version | through | chat, stream | tools | bad request, wrong key, unknown model | upstream stays down | stream breaks | attempts |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| client | version | through | chat, stream | tools | bad request, wrong key, unknown model | budget used up | upstream stays down | stream breaks | attempts |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for client in CLIENTS:
         refused = ", ".join(
@@ -180,12 +189,13 @@ def table() -> str:
                 shown(client.errors[case]) for case in ("bad_request", "wrong_key", "unknown_model")
             )
         )
+        poor = shown(client.errors["over_budget"]) if client.calls else "printed"
         down = shown(client.errors["gave_up"]) if client.calls else "prints it each time"
         broken = shown(client.errors["broken_stream"]) if client.calls else "prints it, asks again"
         attempts = str(client.calls) if client.calls else "for a minute"
         rows.append(
             f"| [{client.name}](#{client.name.lower().replace(' ', '-')}) | {client.version} | `{client.route}` | yes "
-            f"| {client.tools} | {refused} | {down} | {broken} | {attempts} |"
+            f"| {client.tools} | {refused} | {poor} | {down} | {broken} | {attempts} |"
         )
     return "\n".join(rows)
 

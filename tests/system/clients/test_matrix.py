@@ -12,6 +12,7 @@ pytestmark = pytest.mark.system
 WORDS = {
     "bad_request": "must be",
     "wrong_key": "The API key is not known here.",
+    "over_budget": "This key's budget of $0.0000001 is used up",
     "unknown_model": "no-such-model",
     "gave_up": "The model provider answered with status 503.",
 }
@@ -88,6 +89,10 @@ class TestRetries:
     @every_library
     def test_a_lasting_failure_is_given_up_after_the_documented_attempts(self, client: Client, saw):
         assert len(saw(client).attempts("gave_up")) == client.calls
+
+    @every_library
+    def test_a_budget_that_is_used_up_is_not_waited_for(self, client: Client, saw):
+        assert saw(client).over_budget == client.calls_over_budget
 
 
 class TestAider:

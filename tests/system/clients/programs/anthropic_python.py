@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 
 import anthropic
-from seen import KEY, MODEL, PROMPTS, ROOT_URL, TOOL, cut_short, error_of
+from seen import KEY, MODEL, POOR_KEY, PROMPTS, ROOT_URL, TOOL, cut_short, error_of
 
-client = anthropic.Anthropic(base_url=ROOT_URL, auth_token=KEY, api_key=None)
+
+def client_of(key: str) -> anthropic.Anthropic:
+    return anthropic.Anthropic(base_url=ROOT_URL, auth_token=key, api_key=None)
+
+
+client = client_of(KEY)
 TOOLS = [{"name": TOOL["name"], "description": TOOL["description"], "input_schema": TOOL["parameters"]}]
 
 
-def ask(prompt: str, **more):
+def ask(prompt: str, through: anthropic.Anthropic = client, **more):
     messages = [{"role": "user", "content": prompt}]
-    return client.messages.create(**{"model": MODEL, "max_tokens": 100, "messages": messages, **more})
+    return through.messages.create(**{"model": MODEL, "max_tokens": 100, "messages": messages, **more})
 
 
 def text(prompt: str) -> str:
@@ -27,7 +32,6 @@ def pieces(prompt: str):
 
 
 call = next(block for block in ask(PROMPTS["tool"], tools=TOOLS).content if block.type == "tool_use")
-wrong = anthropic.Anthropic(base_url=ROOT_URL, auth_token="sk-neev-wrong", api_key=None)
 print(
     json.dumps(
         {
@@ -37,11 +41,8 @@ print(
             "tool": {"name": call.name, "arguments": call.input},
             "broken_stream": cut_short(pieces(PROMPTS["broken_stream"])),
             "bad_request": error_of(lambda: ask(PROMPTS["chat"], extra_body={"temperature": 3})),
-            "wrong_key": error_of(
-                lambda: wrong.messages.create(
-                    model=MODEL, max_tokens=9, messages=[{"role": "user", "content": "hi"}]
-                )
-            ),
+            "wrong_key": error_of(lambda: ask(PROMPTS["chat"], client_of("sk-neev-wrong"))),
+            "over_budget": error_of(lambda: ask(PROMPTS["chat"], client_of(POOR_KEY))),
             "unknown_model": error_of(lambda: ask(PROMPTS["chat"], model="no-such-model")),
             "retried": text(PROMPTS["retried"]),
             "waited": text(PROMPTS["waited"]),

@@ -6,7 +6,7 @@ import json
 from importlib.metadata import version
 
 from langchain_openai import ChatOpenAI
-from seen import MODEL, PROMPTS, TOOL, cut_short, error_of
+from seen import MODEL, POOR_KEY, PROMPTS, TOOL, cut_short, error_of
 
 
 def model(**more) -> ChatOpenAI:
@@ -29,6 +29,7 @@ print(
             "broken_stream": cut_short(pieces(PROMPTS["broken_stream"])),
             "bad_request": error_of(lambda: model(temperature=3).invoke(PROMPTS["chat"])),
             "wrong_key": error_of(lambda: model(api_key="sk-neev-wrong").invoke(PROMPTS["chat"])),
+            "over_budget": error_of(lambda: model(api_key=POOR_KEY).invoke(PROMPTS["chat"])),
             "unknown_model": error_of(lambda: model(model="no-such-model").invoke(PROMPTS["chat"])),
             "retried": model().invoke(PROMPTS["retried"]).content,
             "waited": model().invoke(PROMPTS["waited"]).content,

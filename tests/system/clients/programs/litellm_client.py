@@ -6,7 +6,7 @@ import json
 from importlib.metadata import version
 
 import litellm
-from seen import BASE_URL, KEY, MODEL, PROMPTS, TOOL, cut_short, error_of
+from seen import BASE_URL, KEY, MODEL, POOR_KEY, PROMPTS, TOOL, cut_short, error_of
 
 litellm.suppress_debug_info = True  # it prints to standard output
 
@@ -41,6 +41,7 @@ print(
             "broken_stream": cut_short(pieces(PROMPTS["broken_stream"])),
             "bad_request": error_of(lambda: ask(PROMPTS["chat"], temperature=3)),
             "wrong_key": error_of(lambda: ask(PROMPTS["chat"], key="sk-neev-wrong")),
+            "over_budget": error_of(lambda: ask(PROMPTS["chat"], key=POOR_KEY)),
             "unknown_model": error_of(lambda: ask(PROMPTS["chat"], name="no-such-model")),
             "retried": text(PROMPTS["retried"]),
             "waited": text(PROMPTS["waited"]),

@@ -11,7 +11,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from seen import BASE_URL, KEY, MODEL, PROMPTS
+from seen import BASE_URL, KEY, MODEL, POOR_KEY, PROMPTS
 
 LLM = Path(sys.executable).with_name("llm")
 FUNCTION = """
@@ -74,6 +74,7 @@ with tempfile.TemporaryDirectory() as home:
                 "broken_stream": error_of("-m", "neev", PROMPTS["broken_stream"]),
                 "bad_request": error_of("-m", "neev", "-o", "max_tokens", "-1", PROMPTS["chat"]),
                 "wrong_key": error_of("-m", "neev", "--key", "sk-neev-wrong", PROMPTS["chat"]),
+                "over_budget": error_of("-m", "neev", "--key", POOR_KEY, PROMPTS["chat"]),
                 "unknown_model": error_of("-m", "unknown", PROMPTS["chat"]),
                 "retried": text(PROMPTS["retried"]),
                 "waited": text(PROMPTS["waited"]),

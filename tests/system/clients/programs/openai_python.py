@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 import openai
-from seen import MODEL, PROMPTS, TOOL, cut_short, error_of
+from seen import MODEL, POOR_KEY, PROMPTS, TOOL, cut_short, error_of
 
 client = openai.OpenAI()
 
 
-def ask(prompt: str, **more):
+def ask(prompt: str, through: openai.OpenAI = client, **more):
     messages = [{"role": "user", "content": prompt}]
-    return client.chat.completions.create(**{"model": MODEL, "messages": messages, **more})
+    return through.chat.completions.create(**{"model": MODEL, "messages": messages, **more})
 
 
 def text(prompt: str, **more) -> str:
@@ -34,11 +34,8 @@ print(
             "tool": {"name": call.function.name, "arguments": json.loads(call.function.arguments)},
             "broken_stream": cut_short(pieces(PROMPTS["broken_stream"])),
             "bad_request": error_of(lambda: ask(PROMPTS["chat"], temperature=3)),
-            "wrong_key": error_of(
-                lambda: client.with_options(api_key="sk-neev-wrong").chat.completions.create(
-                    model=MODEL, messages=[{"role": "user", "content": "hi"}]
-                )
-            ),
+            "wrong_key": error_of(lambda: ask(PROMPTS["chat"], openai.OpenAI(api_key="sk-neev-wrong"))),
+            "over_budget": error_of(lambda: ask(PROMPTS["chat"], openai.OpenAI(api_key=POOR_KEY))),
             "unknown_model": error_of(lambda: ask(PROMPTS["chat"], model="no-such-model")),
             "retried": text(PROMPTS["retried"]),
             "waited": text(PROMPTS["waited"]),

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from seen import MODEL, PROMPTS, cut_short, error_of
+from seen import MODEL, POOR_KEY, PROMPTS, cut_short, error_of
 
 asked: list[dict[str, str]] = []
 
@@ -57,6 +57,7 @@ print(
             "broken_stream": cut_short(pieces(PROMPTS["broken_stream"])),
             "bad_request": error_of(lambda: text(PROMPTS["chat"], model_settings={"temperature": 3})),
             "wrong_key": error_of(lambda: text(PROMPTS["chat"], agent(key="sk-neev-wrong"))),
+            "over_budget": error_of(lambda: text(PROMPTS["chat"], agent(key=POOR_KEY))),
             "unknown_model": error_of(lambda: text(PROMPTS["chat"], agent("no-such-model"))),
             "retried": text(PROMPTS["retried"]),
             "waited": text(PROMPTS["waited"]),

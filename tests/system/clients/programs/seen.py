@@ -10,6 +10,7 @@ PROMPTS: dict[str, str] = json.loads(os.environ["NEEV_TEST_PROMPTS"])
 ROOT_URL = os.environ["OPENAI_BASE_URL"].removesuffix("/v1")
 BASE_URL = os.environ["OPENAI_BASE_URL"]
 KEY = os.environ["OPENAI_API_KEY"]
+POOR_KEY = os.environ["NEEV_TEST_POOR_KEY"]  # its budget is used up
 MODEL = "gpt-oss-120b"
 TOOL = {
     "name": "get_weather",

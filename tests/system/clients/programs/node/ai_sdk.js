@@ -3,7 +3,7 @@
 import { createRequire } from "node:module";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText, isStepCount, jsonSchema, streamText, tool as toolOf } from "ai";
-import { all, cutShort, errorOf, model, prompts, tool } from "./seen.js";
+import { all, cutShort, errorOf, model, poorKey, prompts, tool } from "./seen.js";
 
 const provider = (apiKey) =>
   createOpenAICompatible({ name: "neev", baseURL: process.env.OPENAI_BASE_URL, apiKey });
@@ -40,6 +40,7 @@ console.log(
     broken_stream: await cutShort(pieces(prompts.broken_stream)),
     bad_request: await errorOf(() => ask(prompts.chat, { temperature: 3 })),
     wrong_key: await errorOf(() => ask(prompts.chat, { model: provider("sk-neev-wrong")(model) })),
+    over_budget: await errorOf(() => ask(prompts.chat, { model: provider(poorKey)(model) })),
     unknown_model: await errorOf(() => ask(prompts.chat, { model: neev("no-such-model") })),
     retried: await text(prompts.retried),
     waited: await text(prompts.waited),

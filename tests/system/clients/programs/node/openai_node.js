@@ -2,7 +2,7 @@
 
 import OpenAI from "openai";
 import { VERSION } from "openai/version";
-import { all, cutShort, errorOf, model, prompts, tool } from "./seen.js";
+import { all, cutShort, errorOf, model, poorKey, prompts, tool } from "./seen.js";
 
 const client = new OpenAI();
 const ask = (prompt, more = {}, through = client) =>
@@ -29,6 +29,7 @@ console.log(
     broken_stream: await cutShort(pieces(prompts.broken_stream)),
     bad_request: await errorOf(() => ask(prompts.chat, { temperature: 3 })),
     wrong_key: await errorOf(() => ask(prompts.chat, {}, wrong)),
+    over_budget: await errorOf(() => ask(prompts.chat, {}, new OpenAI({ apiKey: poorKey }))),
     unknown_model: await errorOf(() => ask(prompts.chat, { model: "no-such-model" })),
     retried: await text(prompts.retried),
     waited: await text(prompts.waited),

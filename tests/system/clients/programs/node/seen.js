@@ -1,6 +1,7 @@
 // What the client programs share: the prompts that the test chose, and how an error is told.
 
 export const prompts = JSON.parse(process.env.NEEV_TEST_PROMPTS);
+export const poorKey = process.env.NEEV_TEST_POOR_KEY; // its budget is used up
 export const model = "gpt-oss-120b";
 export const tool = {
   name: "get_weather",
