@@ -25,7 +25,7 @@ from tests.system.pod import USER, Container, Pod, data_of, image_config, make_b
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
-GRACE = 1
+GRACE = 15  # seconds; the streams take six
 VALUES = {
     "upstream": {"baseUrl": "http://upstream:8000/v1"},
     "service": {"port": 4000},  # nothing here maps a Service's port to a pod's
