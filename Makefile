@@ -41,6 +41,10 @@ test-system: $(VENV)/.dev $(CLIENTS)/.installed $(CHARTS)/.installed $(FRAMEWORK
 bench: $(VENV)/.dev ## Measure the gateway against LiteLLM on one rig; ARGS="--only gateway --seconds 10"
 	$(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: soak
+soak: $(VENV)/.dev ## Hold mixed load for half an hour and look at what is left of it; ARGS="--minutes 2"
+	$(BIN)/python -m benchmarks.soak $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check .
