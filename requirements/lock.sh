@@ -1,5 +1,6 @@
 #!/bin/sh
 # Resolves requirements/*.in into the hash-locked files at the top. No index addresses are written.
+# Usage: lock.sh [--upgrade | --upgrade-package NAME]; what is locked stays where neither says otherwise.
 # A release younger than LOCK_AGE days (default 3) is left out: compromised releases are mostly found within days.
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,4 +17,12 @@ compile --no-emit-package neev-provider --overrides requirements/overrides.txt \
   --constraints requirements.lock requirements/image.in --output-file requirements-image.lock "$@"
 compile requirements/build.in --output-file requirements-build.lock "$@"
 compile requirements/clients.in --output-file requirements-clients.lock "$@"
+compile requirements/frameworks.in --output-file requirements-frameworks.lock "$@"
+compile requirements/aider.in --output-file requirements-aider.lock "$@"
+compile requirements/audit.in --output-file requirements-audit.lock "$@"
 compile --overrides requirements/charts-overrides.txt requirements/charts.in --output-file requirements-charts.lock "$@"
+# The clients for Node; their npm comes from requirements-frameworks.lock and writes no addresses either.
+node=tests/system/clients/programs/node
+case " $* " in *" --upgrade "*) rm -f $node/package-lock.json ;; esac
+PATH="$PWD/.venv-frameworks/bin:$PATH" npm --prefix $node install --package-lock-only --ignore-scripts --no-audit --no-fund \
+  --loglevel error --before="$newest"

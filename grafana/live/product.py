@@ -86,7 +86,7 @@ class Product:
         """Kill LiteLLM, without a word, as the kernel does when memory is short; `serve` starts it anew."""
         for process in tree(self.process):
             with contextlib.suppress(OSError):  # it may be gone by now
-                if b"run_server" in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+                if b"litellm_server" in Path(f"/proc/{process.pid}/cmdline").read_bytes():
                     os.kill(process.pid, signal.SIGKILL)
 
 

@@ -40,6 +40,7 @@ _ROUTES: Final[dict[str, dict[str, Route]]] = {
     "/models": {"GET": list_models, "HEAD": list_models},
 }
 _MODEL: Final = "/models/"
+_MODEL_ROUTE: Final = "/v1/models/{model}"
 _READS: Final = ("GET", "HEAD")
 _READINESS: Final = frozenset({"/readyz", "/health/readiness"})
 _HEALTH: Final = _READINESS | {"/healthz", "/health/liveliness", "/health/liveness"}
@@ -64,6 +65,8 @@ class Gateway:
         exchange = Exchange(scope, receive, send)
         if self._services.metrics is not None:
             self._services.metrics.begun(exchange)
+        if self._services.tracing is not None and scope["path"] not in _HEALTH:
+            self._services.tracing.begin(exchange)
         try:
             await self._answer(exchange)
         except NeevError as error:
@@ -84,6 +87,8 @@ class Gateway:
         """Count the request, and write its log line; never its content."""
         if self._services.metrics is not None:
             self._services.metrics.finished(exchange)
+        if exchange.facts.trace is not None:
+            exchange.facts.trace.end(exchange)
         log = self._services.access_log
         if log is not None:
             path: str = exchange.scope["path"][:200]
@@ -110,6 +115,7 @@ class Gateway:
         methods: Mapping[str, Route] | None = _ROUTES.get(path.removeprefix("/v1"))
         methods = methods or find_admin(_raw_path(exchange))
         if methods is not None:
+            exchange.facts.route = path
             route = methods.get(exchange.scope["method"])
             if route is None:
                 raise _wrong_method(exchange, methods)
@@ -117,6 +123,7 @@ class Gateway:
         elif path in _HEALTH:
             await self._health(exchange, path)
         elif (name := _model_id(exchange)) is not None:
+            exchange.facts.route = _MODEL_ROUTE
             if exchange.scope["method"] not in _READS:
                 raise _wrong_method(exchange, _READS)
             await retrieve_model(exchange, self._services, name)
@@ -129,6 +136,7 @@ class Gateway:
         methods = () if litellm is None else litellm.methods(_raw_path(exchange))
         if litellm is None or not methods:
             raise RequestError("unknown_url", "There is nothing at this URL. The API's base URL ends in /v1.")
+        exchange.facts.route = litellm.route(_raw_path(exchange))
         if exchange.scope["method"] not in methods:
             raise _wrong_method(exchange, methods)
         principal = await self._services.access.authenticate(exchange.bearer())

@@ -84,7 +84,9 @@ def _body(call: Call[ChatRequest], deployment: RoutedDeployment, *, include_usag
 async def _whole(exchange: Exchange, services: Services, call: Call[ChatRequest], held: ExitStack) -> None:
     async def attempt(deployment: RoutedDeployment) -> Response:
         body = _body(call, deployment, include_usage=False)
-        return await services.upstream.chat(deployment.upstream, body, timeouts=deployment.timeouts)
+        return await services.upstream.chat(
+            deployment.upstream, body, timeouts=deployment.timeouts, more_head=call.facts.upstream_head
+        )
 
     deployment, response = await call_by_plan(services, call, held, attempt)
     cost = call.bill.note_tokens(deployment, _usage_of(call.request, response))
@@ -119,6 +121,7 @@ async def _stream(exchange: Exchange, services: Services, call: Call[ChatRequest
             lambda include_usage: _body(call, deployment, include_usage=include_usage),
             model=deployment.model.id,
             timeouts=deployment.stream_timeouts,
+            more_head=call.facts.upstream_head,
         )
 
     deployment, stream = await call_by_plan(services, call, held, attempt)

@@ -40,7 +40,7 @@ OFFLINE: Final[Mapping[str, str]] = {
     "LITELLM_LOCAL_POLICY_TEMPLATES": "True",
     "LITELLM_TELEMETRY": "False",
     "DO_NOT_TRACK": "1",
-    "HF_HUBOFFLINE": "1",
+    "HF_HUB_OFFLINE": "1",
     "OTEL_SDK_DISABLED": "true",
 }
 

@@ -113,9 +113,16 @@ async def take_in(
         principal = await _note_caller(exchange, services, token)
         await hand_over(exchange, services, principal, body=body)
         return None
-    grant = await services.access.admit(token, asked)
+    grant = await _admit(exchange, services, token, asked)
     exchange.note_caller(grant.principal)
     return Call(request, body, group, grant, Bill(exchange, grant, asked), exchange.facts)
+
+
+async def _admit(exchange: Exchange, services: Services, token: str | None, asked: Demand) -> Grant:
+    if exchange.facts.trace is None:
+        return await services.access.admit(token, asked)
+    with exchange.facts.trace.admission():
+        return await services.access.admit(token, asked)
 
 
 def _litellm_for_others(exchange: Exchange, services: Services, body: bytes) -> LiteLLMPath | None:

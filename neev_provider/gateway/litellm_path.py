@@ -115,6 +115,15 @@ class LiteLLMPath:
         route = self._routes.find(path)
         return () if route is None else route.methods
 
+    def route(self, path: str) -> str:
+        """Return the endpoint of a path that is let through, with `*` for what differs; "" for another.
+
+        Args:
+            path: as the client sent it, without the query, undecoded.
+        """
+        route = self._routes.find(path)
+        return "" if route is None else route.name
+
     async def forward(
         self, exchange: Exchange, *, body: bytes | None = None, model: str | None = None
     ) -> None:
@@ -200,6 +209,9 @@ class LiteLLMPath:
             scheme=scope.get("scheme", "http"),
             length=sending.length,
         )
+        if exchange.facts.trace is not None:
+            joined = exchange.facts.trace.begin_litellm(path)
+            headers = [(name, value) for name, value in headers if name not in joined] + list(joined.items())
         return self._open_session().request(
             scope["method"],
             URL(self._base_url + path + ("?" + query if query else ""), encoded=True),

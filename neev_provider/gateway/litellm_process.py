@@ -47,6 +47,9 @@ def become_litellm(flags: Flags, environ: Mapping[str, str], *, port: int) -> No
     config = load_config(flags.config, variables)
     if config.neev.models:
         variables[settings.CATALOG_VARIABLE] = str(write_catalog(config, flags.state))
+    variables.setdefault(
+        settings.LEDGER_VARIABLE, str((flags.state / "log" / "ledger-litellm.jsonl").absolute())
+    )
     rendered = write_litellm_config(config, variables[settings.BASE_URL_VARIABLE], flags.state)
     command = litellm_command(rendered, _HOST, port)
     os.execve(sys.executable, command, variables)  # noqa: S606 - our own interpreter, no shell

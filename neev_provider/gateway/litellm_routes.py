@@ -63,6 +63,7 @@ class Route(NamedTuple):
     expression: re.Pattern[str]
     methods: tuple[str, ...]
     bodiless: bool
+    name: str
 
 
 class Routes:
@@ -102,4 +103,4 @@ def passed_query(query: bytes, method: str) -> str:
 
 def _route(name: str) -> Route:
     path = "".join(_SEGMENT if part == "*" else re.escape(part) for part in re.split(r"(\*)", name))
-    return Route(re.compile(f"(?:/v1)?{path}"), _METHODS.get(name, _ANY), name in _BODILESS)
+    return Route(re.compile(f"(?:/v1)?{path}"), _METHODS.get(name, _ANY), name in _BODILESS, "/v1" + name)

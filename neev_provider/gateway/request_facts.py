@@ -1,6 +1,6 @@
-"""What metrics want to know of one request, noted on its way by whoever learns it.
+"""What metrics and traces want to know of one request, noted on its way by whoever learns it.
 
-Held by `exchange.py`, read by `request_metrics.py`.
+Held by `exchange.py`, read by `request_metrics.py` and `tracing/`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from neev_provider.admission import Principal, Spent
+    from neev_provider.tracing.spans import RequestTrace
 
 __all__ = ["RequestFacts"]
 
@@ -29,6 +30,9 @@ class RequestFacts:
         client_left: whether the client was gone before the end.
         retries: attempts after the first that LiteLLM says it made.
         fallback: the model that answered in LiteLLM instead of the one that was asked for, or None.
+        route: which endpoint it was for, as `/v1/models/{model}`; "" if none.
+        trace: that it is a part of; None if it is not traced.
+        upstream_head: header lines that go with the next call upstream, for the trace.
     """
 
     __slots__ = (
@@ -42,7 +46,10 @@ class RequestFacts:
         "model",
         "principal",
         "retries",
+        "route",
         "spent",
+        "trace",
+        "upstream_head",
         "waited",
     )
 
@@ -59,3 +66,6 @@ class RequestFacts:
         self.client_left = False
         self.retries = 0
         self.fallback: str | None = None
+        self.route = ""
+        self.trace: RequestTrace | None = None
+        self.upstream_head = b""

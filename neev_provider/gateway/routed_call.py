@@ -100,14 +100,9 @@ async def call_by_plan(
             await asyncio.sleep(step.wait)
         with ExitStack() as place:
             await _take_place(step, place)
-            call.bill.attempted = step.deployment
             sent_at = time.perf_counter()
-            failure = None
-            try:
-                answer = await attempt(step.deployment)
-            except NeevError as error:
-                call.bill.attempted = None
-                failure = error
+            answer = await _attempted(call, step, attempt)
+            failure = answer if isinstance(answer, NeevError) else None
             now = time.perf_counter()
             call.facts.waited += now - asked_at
             cools_down = False if failure is None else plan.failed(failure)
@@ -115,13 +110,30 @@ async def call_by_plan(
                 services.metrics.attempted(
                     call.group.name, step, now - sent_at, failure, cools_down=cools_down
                 )
-            if failure is not None:
+            if isinstance(answer, NeevError):
                 continue
             plan.succeeded()
             call.facts.deployment = step.deployment.name
             held.push(place.pop_all())
             return step.deployment, answer
     raise plan.error or ServerError("internal_error", "The request could not be routed.")
+
+
+async def _attempted(
+    call: Call[Any], step: Attempt, attempt: Callable[[RoutedDeployment], Awaitable[R]]
+) -> R | NeevError:
+    """Return the answer of one deployment, or why there is none."""
+    trace = call.facts.trace
+    call.bill.attempted = step.deployment
+    if trace is not None:
+        call.facts.upstream_head = trace.begin_attempt(call.group.name, step, is_stream=call.facts.is_stream)
+    try:
+        return await attempt(step.deployment)
+    except NeevError as error:
+        call.bill.attempted = None
+        if trace is not None:
+            trace.fail_attempt(error)
+        return error
 
 
 async def _take_place(step: Attempt, place: ExitStack) -> None:

@@ -48,6 +48,9 @@ async def serve(flags: Flags, environ: Mapping[str, str], console: Console) -> N
     if isinstance(literal, str) and not literal.startswith("os.environ/"):
         # The file's own key is the one that counts.
         environment.variables[MASTER_KEY_VARIABLE] = literal
+    if config.neev.tracing.enabled:
+        # Off by default, since nothing is sent anywhere unasked; whoever sets the variable himself has the last word.
+        environment.variables["OTEL_SDK_DISABLED"] = environ.get("OTEL_SDK_DISABLED", "false")
     options = resolve(flags, config.neev, terminal=console.is_terminal)
     parts.require_free("--port", options.host, options.port)
     async with AsyncExitStack() as held:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from neev_provider.gateway.request_metrics import RequestMetrics
     from neev_provider.routing import Router
     from neev_provider.store import Store
+    from neev_provider.tracing.spans import Tracing
     from neev_provider.upstream import Upstream
 
 __all__ = ["Services"]
@@ -40,6 +41,7 @@ class Services:
         keys: the virtual keys and teams; None without a store.
         store: that holds them; None if there is none.
         metrics: counts; None if nobody wants to know.
+        tracing: traces requests; None if nobody wants to know.
     """
 
     router: Router
@@ -54,3 +56,4 @@ class Services:
     keys: Keys | None = None
     store: Store | None = None
     metrics: RequestMetrics | None = None
+    tracing: Tracing | None = None

@@ -62,7 +62,9 @@ async def _answer(exchange: Exchange, services: Services, call: Call[SpeechReque
 
     async def attempt(deployment: RoutedDeployment) -> AudioStream:
         body = request.encode(model=deployment.model.id, refused=deployment.model.refused_fields)
-        return await services.upstream.open_speech(deployment.upstream, body, timeouts=deployment.timeouts)
+        return await services.upstream.open_speech(
+            deployment.upstream, body, timeouts=deployment.timeouts, more_head=call.facts.upstream_head
+        )
 
     deployment, audio = await call_by_plan(services, call, held, attempt)
     call.bill.note_speech(deployment, request.billable_characters)

@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
+    from neev_provider.config_schema import TracingOptions
     from neev_provider.gateway.logs import AccessLog
     from neev_provider.metrics import Recorder
+    from neev_provider.tracing.spans import Tracing
 
 __all__ = ["main"]
 
@@ -89,8 +91,31 @@ async def _serve(options: WorkerOptions, environ: Mapping[str, str], access_log:
             keys=opened.keys,
             store=opened.store,
             metrics=None if recorder is None else _metrics(recorder, router, live),
+            tracing=await _open_tracing(config.neev.tracing, options, stack),
         )
         await _run_server(services, options)
+
+
+async def _open_tracing(
+    tracing: TracingOptions, options: WorkerOptions, stack: AsyncExitStack
+) -> Tracing | None:
+    """Return what traces requests, if they are to be.
+
+    Raises:
+        ConfigError: the packages for it are missing.
+    """
+    if not tracing.enabled:
+        return None
+    try:
+        from neev_provider.tracing.exporting import open_tracing  # noqa: PLC0415 - not paid for when off
+    except ImportError:
+        raise ConfigError(
+            options.config,
+            "neev.tracing.enabled",
+            "needs OpenTelemetry's packages",
+            "Install neev-provider[otel], or set it to false.",
+        ) from None
+    return await stack.enter_async_context(open_tracing(tracing, f"gateway-{options.number}"))
 
 
 def _metrics(recorder: Recorder, router: Router, live: LiveCatalog) -> RequestMetrics:

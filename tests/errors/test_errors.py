@@ -123,9 +123,8 @@ class TestNeevError:
         ],
     )
     def test_retry_after_is_whole_seconds_rounded_up(self, seconds, header):
-        assert LimitError("rate_limit_exceeded", "x", retry_after=seconds).headers() == {
-            "retry-after": header
-        }
+        error = LimitError("rate_limit_exceeded", "x", retry_after=seconds)
+        assert error.headers()["retry-after"] == header
 
     @pytest.mark.parametrize("seconds", [None, float("nan"), float("inf"), float("-inf")])
     def test_no_header_without_a_time(self, seconds):
@@ -446,3 +445,19 @@ class TestDocument:
         rows = [line.split("|") for line in text.splitlines() if re.match(r"\| [0-9]{3} \|", line)]
         told = [(code, int(row[1])) for row in rows for code in re.findall(r"`(\w+)`", row[2])]
         assert sorted(told) == sorted((code, shape.status) for code, shape in ERRORS.items())
+
+
+class TestClientsAreToldNotToWait:
+    """The official clients obey `x-should-retry`; some would otherwise sleep as long as `retry-after` says, days too."""
+
+    @pytest.mark.parametrize("seconds", [None, 5, 2_592_000])
+    def test_for_a_budget_that_is_used_up(self, seconds):
+        error = LimitError("budget_exceeded", "Used up.", retry_after=seconds)
+        assert error.headers()["x-should-retry"] == "false"
+
+    def test_for_anything_that_takes_more_than_two_minutes(self):
+        assert LimitError("rate_limit_exceeded", "x", retry_after=121).headers()["x-should-retry"] == "false"
+
+    @pytest.mark.parametrize("seconds", [None, 1, 61, 120])
+    def test_but_a_short_wait_is_theirs_to_decide(self, seconds):
+        assert "x-should-retry" not in LimitError("rate_limit_exceeded", "x", retry_after=seconds).headers()

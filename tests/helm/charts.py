@@ -33,7 +33,11 @@ HELMS = {"helm3": helm_of(3), "helm4": helm_of(4)}
 
 
 def run_helm(
-    helm: str, *words: str | Path, values: dict[str, Any] | None = None, environ: dict[str, str] | None = None
+    helm: str,
+    *words: str | Path,
+    values: dict[str, Any] | None = None,
+    environ: dict[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run it without the developer's own clusters and settings; `values` go before files."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("HELM_", "KUBE"))}
@@ -43,6 +47,7 @@ def run_helm(
         capture_output=True,
         text=True,
         timeout=60,
+        cwd=cwd,
         env={**clean, "KUBECONFIG": os.devnull, **(environ or {})},
     )
 

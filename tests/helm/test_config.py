@@ -21,7 +21,7 @@ CONFIG = yaml.safe_load(CONFIG_FILE.read_text())
 ENVIRON = {"NEEV_API_KEY": "sk-nc-x", "LITELLM_MASTER_KEY": "sk-" + "x" * 40}
 KEYS = {
     "teams": [{"id": "research", "max_budget": 0.0000005, "metadata": {"cost": 5000000}}],
-    "keys": [{"alias": "ci", "team": "research"}],
+    "keys": [{"alias": "ci", "team": "research", "token": "os.environ/CI_TOKEN"}],
 }
 
 
@@ -74,13 +74,19 @@ class TestTheDeclaredKeys:
             "apply",
             "--file=/etc/neev-gateway/keys.yaml",
             "--yes",
+            "--by=helm",
         ]
 
     def test_can_be_a_file(self, tmp_path):
         file = tmp_path / "keys.yaml"
-        file.write_text("keys:\n  - alias: ci  # Jenkins\n")
+        file.write_text("keys:\n  - alias: ci  # Jenkins\n    token: os.environ/CI_TOKEN\n")
         objects = render("--set-file", f"keysConfig={file}")
         assert objects.of("ConfigMap", f"{NAME}-keys")["data"]["keys.yaml"] == file.read_text()
+
+    def test_get_their_tokens_from_a_secret_that_only_the_job_sees(self):
+        objects = render(values={"keysConfig": KEYS, "keysJob": {"existingSecret": "tokens"}})
+        assert objects.container("keys")["envFrom"] == [{"secretRef": {"name": "tokens"}}]
+        assert "envFrom" not in objects.container("gateway")
 
     def test_need_no_job_where_there_are_none(self, defaults):
         assert not defaults.has("Job", f"{NAME}-keys")
@@ -151,7 +157,7 @@ CONTEXTS = {
             "masterKey": {"key": "b"},
         },
     },
-    "keysJob.": {"keysConfig": {"keys": [{"alias": "a"}]}},
+    "keysJob.": {"keysConfig": {"keys": [{"alias": "a", "token": "os.environ/A"}]}},
     "store.external.tls.": {"store": {"mode": "external", "external": {"url": "rediss://a", "tls": {"caSecret": "s"}}}},
     "store.external.existingSecretUrlKey": {"store": {"mode": "external", "external": {"existingSecret": "s", "existingSecretUrlKey": "k"}}},
     "store.external.": {"store": {"mode": "external", "external": {"url": "redis://a", "existingSecret": "s"}}},
@@ -181,7 +187,7 @@ OTHERS = {
     "externalSecrets.secretStoreRef": {"name": "b"},
     "externalSecrets.upstream": {"key": "z"},
     "externalSecrets.masterKey": {"key": "z"},
-    "keysConfig": {"keys": [{"alias": "b"}]},
+    "keysConfig": {"keys": [{"alias": "b", "token": "os.environ/B"}]},
     "gateway.logLevel": "debug",
     "gateway.logFormat": "console",
     "gateway.extraArgs": ["--verbose"],

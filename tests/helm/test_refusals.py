@@ -44,8 +44,20 @@ CONTRADICTIONS = {
         "set replicaCount=1 without autoscaling",
     ),
     "a Job for keys inside a pod": (
-        {"store": {"mode": "embedded"}, "replicaCount": 1, "keysConfig": {"keys": [{"alias": "a"}]}},
+        {"store": {"mode": "embedded"}, "replicaCount": 1, "keysConfig": {"keys": [{"alias": "a", "token": "os.environ/A"}]}},
         "keysConfig needs a store that the Job can reach",
+    ),
+    "a declared key whose token would be printed": (
+        {"keysConfig": {"keys": [{"alias": "ci"}]}},
+        "the key ci in keysConfig names no token",
+    ),
+    "the same in a file": (
+        {"keysConfig": "keys:\n  - alias: ci\n"},
+        "the key ci in keysConfig names no token",
+    ),
+    "a token in a ConfigMap": (
+        {"keysConfig": {"keys": [{"alias": "ci", "token": "sk-neev-x.y"}]}},
+        "the key ci in keysConfig holds a token itself",
     ),
     "an external store that is not named": ({"store": {"mode": "external"}}, "set store.external.url"),
     "an external store that is not used": (

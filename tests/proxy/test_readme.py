@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import typer.main
+import yaml
 
 from neev_provider import settings
 from neev_provider.adapter import NeevLLM
@@ -23,6 +24,7 @@ from neev_provider.cli import app
 from neev_provider.config import load_config
 from neev_provider.config_sync import model_info
 from neev_provider.gateway.serve import MASTER_KEY_VARIABLE
+from tests.helm.charts import HELMS, run_helm
 from tests.proxy.serving import ROOT, Served
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -124,6 +126,24 @@ def a_key_in_a_minute(reader: Reader, text: str) -> None:
     assert printed.splitlines()[-1].startswith("alice ")
 
 
+def helm_in_a_minute(reader: Reader, text: str) -> None:
+    image, namespace, secret, install = (shlex.split(line) for line in text.replace("\\\n", " ").splitlines())
+    assert image[:2] == ["make", "image"]
+    named = image[2].removeprefix("IMAGE=")
+    assert f"image/build.sh {named}" in make("-n", *image[1:])
+    assert namespace[:3] == ["kubectl", "create", "namespace"]
+    assert install[:5] == ["helm", "-n", namespace[3], "install", "gateway"]
+    done = run_helm(HELMS["helm4"], "template", *install[4:], "-n", namespace[3], cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    objects = [item for item in yaml.safe_load_all(done.stdout) if item]
+    (deployment,) = [item for item in objects if item["kind"] == "Deployment"]
+    (gateway,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert gateway["image"] == named
+    wanted = [one["valueFrom"]["secretKeyRef"] for one in gateway["env"] if one["name"] == "NEEV_API_KEY"]
+    entry = secret[-1].removeprefix("--from-literal=").partition("=")[0]
+    assert wanted == [{"name": secret[secret.index("generic") + 1], "key": entry}]
+
+
 def litellm_script(reader: Reader, text: str) -> None:
     printed = reader.litellm(text)
     tokens, cost = re.search(r"(\d+) tokens, (\S+) USD$", printed.strip()).groups()
@@ -159,6 +179,7 @@ RUNS = {
     "First call: python 1": openai_sdk,
     "First call: sh 2": speech_and_models,
     "Keys in a minute: sh 1": a_key_in_a_minute,
+    "Helm in a minute: sh 1": helm_in_a_minute,
     "In an existing LiteLLM: python 1": litellm_script,
     "In an existing LiteLLM: yaml 1": litellm_proxy,
 }

@@ -240,6 +240,8 @@ class Pod:
 
     def _environ(self, container: dict[str, Any]) -> dict[str, str]:
         found: dict[str, str] = {}
+        for source in container.get("envFrom", []):
+            found |= self.secrets[source["secretRef"]["name"]]
         for item in container.get("env", []):
             if "valueFrom" in item:
                 reference = item["valueFrom"]["secretKeyRef"]

@@ -19,14 +19,21 @@ from pathlib import Path
 import pytest
 import yaml
 
+from neev_provider.admission.tokens import new_key_id, new_token
 from tests.helm.charts import NAME, Objects, render
 from tests.proxy.serving import ROOT, descendants
 from tests.system.pod import USER, Container, Pod, data_of, image_config, make_base, run, wait_for
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
-GRACE = 1
+GRACE = 15  # seconds; the streams take six
+TOKEN = new_token(new_key_id("research"))
 VALUES = {
+    "keysConfig": {
+        "teams": [{"id": "research", "max_budget": 100}],
+        "keys": [{"alias": "ci", "team": "research", "max_budget": 1, "token": "os.environ/CI_TOKEN"}],
+    },
+    "keysJob": {"existingSecret": "tokens"},
     "upstream": {"baseUrl": "http://upstream:8000/v1"},
     "service": {"port": 4000},  # nothing here maps a Service's port to a pod's
     "drain": {"preStopSeconds": 1, "graceSeconds": GRACE},
@@ -59,7 +66,11 @@ def pod(objects, image, base, tmp_path_factory) -> Iterator[Pod]:
     def named(kind: str) -> dict[str, dict[str, str]]:
         return {item["metadata"]["name"]: data_of(item) for item in objects if item["kind"] == kind}
 
-    secrets = {**named("Secret"), "neev-api-key": {"NEEV_API_KEY": "sk-nc-emulator"}}
+    secrets = {
+        **named("Secret"),
+        "neev-api-key": {"NEEV_API_KEY": "sk-nc-emulator"},
+        "tokens": {"CI_TOKEN": TOKEN},
+    }
     directory = tmp_path_factory.mktemp("pod")
     for path in (directory, *directory.parents[:2]):
         path.chmod(0o755)
@@ -210,6 +221,17 @@ class TestTheGateway:
             print(container.name, memory(container) / 2**20)
             assert memory(container) < asked, f"{container.name}: {memory(container) / 2**20:.0f} MiB"
             assert int(resources["limits"]["memory"].removesuffix("Mi")) * 2**20 >= 1.5 * asked
+
+    def test_the_job_declares_keys_and_a_second_time_finds_nothing_to_do(self, gateway, pod, objects):
+        spec = objects.of("Job", f"{NAME}-keys")["spec"]["template"]["spec"]
+        for said in ("Done: 2 changes.", "Nothing to do: all is as declared."):
+            started = pod.start(spec, spec["containers"][0], image=image_config())
+            assert started.wait(60) == 0, started.output()
+            assert said in started.output()
+            assert TOKEN not in started.output()
+        words = ("--silent", "--header", f"Authorization: Bearer {TOKEN}", "http://127.0.0.1:4000/key/info")
+        told = json.loads(subprocess.run(pod.command("curl", *words), capture_output=True, check=True).stdout)
+        assert (told["info"]["key_alias"], told["info"]["max_budget"]) == ("ci", 1)
 
     def test_helm_test_makes_its_call(self, gateway, pod, objects):
         spec = objects.of("Pod", f"{NAME}-test")["spec"]

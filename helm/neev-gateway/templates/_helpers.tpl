@@ -90,6 +90,13 @@ Python's YAML the first is a text and the second a fraction. A text is passed on
 {{ include "neev-gateway.yaml" .Values.keysConfig | trimSuffix "\n" }}
 {{- end }}
 
+{{/* What is declared, also where it came as text; a text that is no YAML is the Job's to refuse. */}}
+{{- define "neev-gateway.declared" -}}
+{{- $keys := .Values.keysConfig }}
+{{- if kindIs "string" $keys }}{{ $keys = fromYaml $keys }}{{ end }}
+{{- dict "keys" (default list $keys.keys) | toYaml }}
+{{- end }}
+
 {{/* Non-empty if keys or teams are declared. */}}
 {{- define "neev-gateway.hasKeys" -}}
 {{- $keys := .Values.keysConfig }}

@@ -23,6 +23,13 @@ may be is in values.schema.json.
 {{- if and .Values.keda.enabled (gt (int .Values.keda.minReplicaCount) (int .Values.keda.maxReplicaCount)) }}
 - keda.minReplicaCount is more than keda.maxReplicaCount.
 {{- end }}
+{{- range (include "neev-gateway.declared" . | fromYaml).keys }}
+{{- if not .token }}
+- the key {{ .alias }} in keysConfig names no token, so a random one would stand in the Job's log: give it `token: os.environ/NAME`, and put what `neev-gateway keys new-token` prints into the Secret that keysJob.existingSecret names.
+{{- else if not (hasPrefix "os.environ/" .token) }}
+- the key {{ .alias }} in keysConfig holds a token itself, which would stand in a ConfigMap: put it into the Secret that keysJob.existingSecret names, and write `token: os.environ/NAME`.
+{{- end }}
+{{- end }}
 {{- if eq $store.mode "embedded" }}
 {{- if or (gt (int .Values.replicaCount) 1) .Values.autoscaling.enabled .Values.keda.enabled }}
 - store.mode=embedded keeps keys and budgets in the pod, so several pods would each count on their own: set replicaCount=1 without autoscaling, or store.mode to bundled or external.
