@@ -28,7 +28,7 @@ from neev_provider.catalog import Catalog
 from neev_provider.contract import LITELLM_ONLY_FIELDS, ChatRequest, parse_chat_object
 from neev_provider.deployment import RESERVED_HEADERS, Deployment, timeouts_of
 from neev_provider.errors import ConfigError, NeevError, RequestError, UpstreamError
-from neev_provider.litellm_chunks import ChunkTranslator, usage_block
+from neev_provider.litellm_chunks import ESTIMATED, ChunkTranslator, usage_block
 from neev_provider.litellm_errors import PROVIDER, misconfigured, missing_key, to_litellm
 from neev_provider.litellm_plugin import STREAM_MARK, refuse_client_credentials
 from neev_provider.loops import PerLoop, Portal
@@ -111,7 +111,7 @@ class NeevLLM(CustomLLM):
         call = self._read(**kwargs)
         stream = await self._open(call, kwargs)
         return CustomStreamWrapper(
-            completion_stream=self._closing(call, stream),
+            completion_stream=self._closing(call, stream, kwargs),
             model=call.model,
             custom_llm_provider=PROVIDER,
             logging_obj=kwargs["logging_obj"],
@@ -124,7 +124,7 @@ class NeevLLM(CustomLLM):
         Upstream's status is known when this returns, so that errors reach LiteLLM before any iteration.
         """
         call = self._read(**kwargs)
-        chunks = self._closing(call, self._portal.run(self._open(call, kwargs)))
+        chunks = self._closing(call, self._portal.run(self._open(call, kwargs)), kwargs)
 
         def synchronously() -> Iterator[Chunk]:
             try:
@@ -157,7 +157,7 @@ class NeevLLM(CustomLLM):
                 original_exception=error,
                 is_pre_first_chunk=True,
             ) from error
-        async with aclosing(self._closing(call, stream)) as chunks:
+        async with aclosing(self._closing(call, stream, kwargs)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -175,6 +175,7 @@ class NeevLLM(CustomLLM):
             raise call.failure(error) from None
         kwargs["logging_obj"].post_call(original_response=response.body.decode("utf-8", "replace"))
         usage = parse_usage(answer.get("usage")) or _estimate(call, answer)
+        _log_estimate(usage, kwargs)
         given = answer.get("usage")
         answer["usage"] = {**(given if isinstance(given, dict) else {}), **usage_block(usage)}
         try:
@@ -196,13 +197,17 @@ class NeevLLM(CustomLLM):
         except NeevError as error:
             raise call.failure(error) from None
 
-    async def _closing(self, call: _Call, stream: ChatStream) -> AsyncGenerator[Chunk]:
+    async def _closing(
+        self, call: _Call, stream: ChatStream, kwargs: Mapping[str, Any]
+    ) -> AsyncGenerator[Chunk]:
         """Yield a stream's chunks; close it however that ends."""
         async with stream:
-            async for chunk in self._chunks(call, stream):
+            async for chunk in self._chunks(call, stream, kwargs):
                 yield chunk
 
-    async def _chunks(self, call: _Call, stream: ChatStream) -> AsyncGenerator[Chunk]:
+    async def _chunks(
+        self, call: _Call, stream: ChatStream, kwargs: Mapping[str, Any]
+    ) -> AsyncGenerator[Chunk]:
         translator = ChunkTranslator()
         meter = StreamMeter(call.request.prompt_bytes)
         try:
@@ -220,7 +225,9 @@ class NeevLLM(CustomLLM):
                 raise UpstreamError("upstream_bad_response", "The model provider's stream broke off.")
         except NeevError as error:
             raise call.failure(error) from None
-        yield translator.end(meter.usage())
+        usage = meter.usage()
+        _log_estimate(usage, kwargs)
+        yield translator.end(usage)
         await stream.finish()
 
     def _read(
@@ -308,12 +315,18 @@ def _log_request(call: _Call, body: bytes, kwargs: Mapping[str, Any]) -> None:
     )
 
 
+def _log_estimate(usage: Usage, kwargs: Mapping[str, Any]) -> None:
+    """Note for the event that settles the call that nobody counted its tokens but us: the answer cannot say so."""
+    if usage.estimated:
+        kwargs["logging_obj"].model_call_details[ESTIMATED] = True
+
+
 def _estimate(call: _Call, answer: Mapping[str, Any]) -> Usage:
     """Return what an answer without usage most likely cost: as if the same had been streamed."""
     choices = [{"delta": choice.get("message")} for choice in answer["choices"] if isinstance(choice, dict)]
     meter = StreamMeter(call.request.prompt_bytes)
     meter.observe(encode_event(msgspec.json.encode({"choices": choices})))
-    return meter.usage()
+    return replace(meter.usage(), estimated=True)
 
 
 async def _events(stream: ChatStream) -> AsyncIterator[bytes]:

@@ -144,6 +144,7 @@ def serve(
     """
     from neev_provider.gateway import serve as root  # noqa: PLC0415
     from neev_provider.gateway.options import Flags  # noqa: PLC0415
+    from neev_provider.loops import run_to_the_end  # noqa: PLC0415
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     flags = Flags(
@@ -163,7 +164,7 @@ def serve(
         log_format=log_format,
         verbose=verbose,
     )
-    asyncio.run(root.serve(flags, os.environ, Console()))
+    asyncio.run(run_to_the_end(root.serve(flags, os.environ, Console())))
 
 
 @app.command()

@@ -18,6 +18,7 @@ from litellm.proxy import proxy_server
 from typing_extensions import override
 
 from neev_provider.admission import Spent
+from neev_provider.contract import billable_characters, looks_like_audio
 from neev_provider.errors import NeevError
 from neev_provider.litellm_auth import Caller, Visit, refused
 from neev_provider.litellm_demand import LIMIT_FIELDS, demand_of, is_ours, spent_of, texts_of
@@ -126,7 +127,9 @@ class NeevAccounts(CustomLogger):
             grant,
             demand,
             ours=any(is_ours(str(entry["litellm_params"].get("model"))) for entry in entries),
-            characters=len(str(data.get("input") or "")) if demand.output_cap == 0 and "voice" in data else 0,
+            characters=billable_characters(str(data.get("input") or ""))
+            if demand.output_cap == 0 and "voice" in data
+            else 0,
             metrics=visit.metrics,
         )
         visit.charge = self._charges[charge.id] = charge
@@ -172,6 +175,10 @@ class NeevAccounts(CustomLogger):
         """Settle what a call did cost."""
         charge = self._charge_of(kwargs)
         if charge is not None:
+            if charge.characters and not _is_audio(response_obj):
+                # The client gets an error for it: the gateway looks at what LiteLLM calls audio.
+                self._settle(charge, Spent())
+                return
             spent = spent_of(kwargs, charge.demand, ours=charge.ours, characters=charge.characters)
             self._settle(charge, spent)
             if charge.metrics is not None:
@@ -228,6 +235,12 @@ class NeevAccounts(CustomLogger):
     def _settle_unreported(self, charge: _Charge) -> None:
         if charge.id in self._charges:
             self._settle(charge, charge.estimate())
+
+
+def _is_audio(answer: object) -> bool:
+    """Tell whether LiteLLM's answer to a speech call holds audio; a form of it that is not known counts as such."""
+    content = getattr(answer, "content", None)
+    return looks_like_audio(content) if isinstance(content, bytes) else True
 
 
 def _visit(caller: object) -> Visit | None:

@@ -15,7 +15,10 @@ from litellm.types.utils import GenericStreamingChunk, ModelResponseStream
 if TYPE_CHECKING:
     from neev_provider.usage import Usage
 
-__all__ = ["ChunkTranslator", "usage_block"]
+__all__ = ["ESTIMATED", "ChunkTranslator", "usage_block"]
+
+# In the details that LiteLLM carries from a call to its events: that the usage in its answer is our estimate.
+ESTIMATED: Final = "neev_usage_is_estimated"
 
 _CONTENT_FIELDS: Final = (
     "content",

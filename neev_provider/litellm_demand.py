@@ -12,6 +12,7 @@ import litellm
 import msgspec
 
 from neev_provider.admission import DEFAULT_OUTPUT_CAP, Demand, Spent
+from neev_provider.litellm_chunks import ESTIMATED
 from neev_provider.litellm_errors import PROVIDER
 from neev_provider.usage import estimate_tokens
 
@@ -103,6 +104,7 @@ def spent_of(kwargs: Mapping[str, Any], demand: Demand, *, ours: bool, character
         prompt_tokens=_count(logged.get("prompt_tokens")),
         completion_tokens=_count(logged.get("completion_tokens")),
         cost_nanos=cost,
+        estimated=bool(kwargs.get(ESTIMATED)),
         model=str(kwargs.get("model") or demand.model).removeprefix(f"{PROVIDER}/"),
         characters=characters,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 import threading
 import weakref
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
 
-__all__ = ["PerLoop", "Portal"]
+__all__ = ["PerLoop", "Portal", "run_to_the_end"]
 
 
 class _Closable(Protocol):
@@ -120,3 +121,15 @@ class Portal:
                 self._thread.start()
                 self._loop, self._pid = loop, os.getpid()
             return self._loop
+
+
+async def run_to_the_end(main: Coroutine[object, object, None]) -> None:
+    """Run what obeys SIGINT and SIGTERM itself, and hold further ones back once it has ended.
+
+    Called as the last coroutine of a process: a loop that closes gives signals their default back, and a process that
+    had stopped in order would die of one that comes late.
+    """
+    try:
+        await main
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})

@@ -25,14 +25,16 @@ from neev_provider.contract.fields import (
     refuse_forbidden,
 )
 from neev_provider.contract.schema import peek_model, read_fields
-from neev_provider.contract.speech import SpeechRequest, parse_speech
+from neev_provider.contract.speech import SpeechRequest, billable_characters, looks_like_audio, parse_speech
 
 __all__ = [
     "CLIENT_FORBIDDEN_FIELDS",
     "LITELLM_ONLY_FIELDS",
     "ChatRequest",
     "SpeechRequest",
+    "billable_characters",
     "forbidden_field",
+    "looks_like_audio",
     "parse_chat",
     "parse_chat_object",
     "parse_speech",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from neev_provider.catalog import Model
 
-__all__ = ["SpeechRequest", "parse_speech"]
+__all__ = ["SpeechRequest", "billable_characters", "looks_like_audio", "parse_speech"]
 
 _Filled = Annotated[str, Meta(min_length=1, description="a non-empty string")]
 
@@ -67,7 +67,7 @@ class SpeechRequest(msgspec.Struct, frozen=True, eq=False, gc=False, kw_only=Tru
     @property
     def billable_characters(self) -> int:
         """Code points of the input that are not white space: what LiteLLM bills (`LITELLM.md`, Adapter 3)."""
-        return len("".join(self.input.split()))
+        return billable_characters(self.input)
 
     def check_voice(self, model: Model) -> None:
         """Check the voice against the catalog; a model whose `voices` is None takes any.
@@ -103,3 +103,14 @@ def parse_speech(body: bytes) -> SpeechRequest:
         litellm_only=LITELLM_ONLY_FIELDS.intersection(fields),
         _body=fields,
     )
+
+
+def billable_characters(text: str) -> int:
+    """Return the code points of `text` that are not white space."""
+    return len("".join(text.split()))
+
+
+def looks_like_audio(first: bytes) -> bool:
+    """Tell whether an answer that begins so is audio; LiteLLM calls web pages and JSON errors audio too."""
+    # Raw samples may begin with any byte.
+    return bool(first) and not (first.lstrip().startswith((b"<", b"{")) and first[:64].isascii())

@@ -17,7 +17,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from neev_provider.contract import peek_model, read_fields, refuse_forbidden
+from neev_provider.contract import looks_like_audio, peek_model, read_fields, refuse_forbidden
 from neev_provider.deployment import Timeouts
 from neev_provider.errors import NeevError, RequestError, ServerError, UpstreamError
 from neev_provider.gateway.litellm_answers import error_from_litellm
@@ -233,7 +233,7 @@ class LiteLLMPath:
         first = await anext(parts, b"")
         now = time.perf_counter()
         exchange.facts.waited += now - asked_at
-        if kind.startswith("audio/") and not _looks_like_audio(first):
+        if kind.startswith("audio/") and not looks_like_audio(first):
             raise UpstreamError("upstream_bad_response", "The model provider's answer held no audio.")
         is_stream = kind == _EVENTS
         await exchange.begin(response.status, client_headers(response.headers.items(), framed_anew=is_stream))
@@ -389,8 +389,3 @@ def _holds_json(exchange: Exchange) -> bool:
         return False
     exchange.check_media_type()
     return True
-
-
-def _looks_like_audio(first: bytes) -> bool:
-    # LiteLLM calls whatever came audio: a web page and a JSON error too. Raw samples may begin with any byte.
-    return bool(first) and not (first.lstrip().startswith((b"<", b"{")) and first[:64].isascii())

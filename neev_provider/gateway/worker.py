@@ -34,6 +34,7 @@ from neev_provider.gateway.options import WorkerOptions
 from neev_provider.gateway.request_metrics import RequestMetrics
 from neev_provider.gateway.server import Readiness, ServerOptions, listen, serve
 from neev_provider.gateway.services import Services
+from neev_provider.loops import run_to_the_end
 from neev_provider.metrics import families, reporting
 from neev_provider.metrics.names import PublicNames
 from neev_provider.retry import NO_RETRIES
@@ -214,7 +215,7 @@ def main() -> None:
     ledger = None if options.ledger_file is None else Path(options.ledger_file)
     access_log = set_up_logging(options.log_level, as_json=options.log_format == "json", ledger=ledger)
     try:
-        uvloop.run(_serve(options, os.environ, access_log))
+        uvloop.run(run_to_the_end(_serve(options, os.environ, access_log)))
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

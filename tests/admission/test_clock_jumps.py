@@ -1,0 +1,62 @@
+"""The store's clock jumps an hour, on or back, with calls in flight: limits, leases and budgets stay sane."""
+
+from __future__ import annotations
+
+import pytest
+
+from neev_provider.admission import Demand, Spent
+from neev_provider.errors import LimitError
+
+HOUR = 3_600_000  # milliseconds
+LONGEST = 3_600 + 61  # seconds that a limit may stay closed: the jump and a window
+ONE = Demand("m", prompt_tokens=10, max_tokens=10, output_cap=100, prompt_nanos=100, completion_nanos=300)
+USED = Spent(prompt_tokens=10, completion_tokens=10, cost_nanos=4_000, model="m")
+
+
+@pytest.fixture(params=[HOUR, -HOUR], ids=["an hour on", "an hour back"])
+def jump(request):
+    return request.param
+
+
+async def test_a_call_in_flight_is_charged_once_and_its_place_given_back(keys, access, clock, jump):
+    made = await keys.create_key({"max_budget": 1, "max_parallel_requests": 1}, by="test")
+    grant = await access.admit(made.token, ONE)
+    clock.moved += jump
+    grant.settle(USED)
+    await access.flush()
+    key = await keys.key(made.key.id)
+    assert (key.spend_nanos, key.held_nanos, key.in_flight) == (4_000, 0, 0)
+    (await access.admit(made.token, ONE)).settle(USED)
+    await access.flush()
+    key = await keys.key(made.key.id)
+    assert (key.spend_nanos, key.held_nanos, key.in_flight) == (8_000, 0, 0)
+
+
+async def test_a_budget_that_is_for_ever_is_not_refilled(keys, access, clock, jump):
+    token = (await keys.create_key({"max_budget": "0.000004"}, by="test")).token
+    (await access.admit(token, ONE)).settle(USED)
+    await access.flush()
+    clock.moved += jump
+    with pytest.raises(LimitError):
+        await access.admit(token, ONE)
+
+
+async def test_a_limit_is_never_closed_for_longer_than_the_jump(keys, access, clock, jump):
+    token = (await keys.create_key({"rpm_limit": 2}, by="test")).token
+    for _ in range(2):
+        (await access.admit(token, ONE)).settle(USED)
+    await access.flush()
+    clock.moved += jump
+    if jump > 0:
+        for _ in range(2):
+            (await access.admit(token, ONE)).settle(USED)
+    else:
+        with pytest.raises(LimitError) as refused:
+            await access.admit(token, ONE)
+        assert 0 < refused.value.retry_after <= LONGEST
+    await access.flush()
+    clock.moved += 2 * abs(jump)
+    for _ in range(2):
+        (await access.admit(token, ONE)).settle(USED)
+    with pytest.raises(LimitError):
+        await access.admit(token, ONE)
