@@ -312,7 +312,7 @@ def report(run: Run, minutes: float) -> None:
         console.print(*(f"[red]wrong:[/red] {said}" for said in run.wrong), sep="\n")
     else:
         console.print(
-            f"[green]{minutes:g} minutes, {sum(run.answers.values()):,} calls: nothing is left, the books agree.[/green]"
+            f"[green]{minutes:g} minutes, {run.answers.total():,} calls: nothing is left, the books agree.[/green]"
         )
 
 
