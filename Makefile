@@ -8,6 +8,8 @@ CHARTS := .venv-charts
 FRAMEWORKS := .venv-frameworks
 AIDER := .venv-aider
 AUDIT := .venv-audit
+BENCH := .venv-bench
+PORTKEY := benchmarks/portkey
 NODE_CLIENTS := tests/system/clients/programs/node
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --disable-pip-version-check --no-deps --progress-bar on
@@ -40,6 +42,11 @@ test-system: $(VENV)/.dev $(CLIENTS)/.installed $(CHARTS)/.installed $(FRAMEWORK
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure the gateway against LiteLLM on one rig; ARGS="--only gateway --seconds 10"
 	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: $(VENV)/.dev $(BENCH)/.installed $(PORTKEY)/node_modules/.installed ## Measure the gateway against nginx and other AI gateways (installs nginx; needs root); ARGS="--seconds 1"
+	sh tests/system/install.sh
+	unshare --net sh -c 'ip link set lo up && exec $(BIN)/python -m benchmarks.peers $(ARGS)'
 
 .PHONY: soak
 soak: $(VENV)/.dev ## Hold mixed load for half an hour and look at what is left of it; ARGS="--minutes 2"
@@ -94,7 +101,7 @@ image: ## Build the container image; IMAGE=registry.example.com/neev-gateway:1, 
 
 .PHONY: clean
 clean: ## Remove environments, caches and everything that `make run` keeps
-	rm -rf $(VENV) $(CLIENTS) $(CHARTS) $(FRAMEWORKS) $(AIDER) $(AUDIT) $(NODE_CLIENTS)/node_modules .neev .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(CLIENTS) $(CHARTS) $(FRAMEWORKS) $(AIDER) $(AUDIT) $(BENCH) $(NODE_CLIENTS)/node_modules $(PORTKEY)/node_modules .neev .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 # The environments. A stamp file is newer than what was installed from.
 
@@ -132,8 +139,8 @@ $(CHARTS)/.installed: requirements-charts.lock tests/helm/unpack.py | $(BIN)/pyt
 	@touch $@
 
 # Clients that are built on others, and Node; aider pins nearly everything. Only `make test-system` wants them.
-$(FRAMEWORKS)/.installed $(AIDER)/.installed: .venv-%/.installed: requirements-%.lock | $(BIN)/python
-	@echo "Installing clients ($*) ..."
+$(FRAMEWORKS)/.installed $(AIDER)/.installed $(BENCH)/.installed: .venv-%/.installed: requirements-%.lock | $(BIN)/python
+	@echo "Installing other programs ($*) ..."
 	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
 	@.venv-$*/bin/python $(PIP_INSTALL) --require-hashes -r $< || $(INSTALL_FAILED)
 	@touch $@
@@ -142,6 +149,11 @@ $(FRAMEWORKS)/.installed $(AIDER)/.installed: .venv-%/.installed: requirements-%
 $(NODE_CLIENTS)/node_modules/.installed: $(NODE_CLIENTS)/package-lock.json $(FRAMEWORKS)/.installed
 	@echo "Installing the clients for Node ..."
 	@PATH="$(CURDIR)/$(FRAMEWORKS)/bin:$$PATH" npm --prefix $(NODE_CLIENTS) ci --ignore-scripts --no-audit --no-fund --loglevel error || $(INSTALL_FAILED)
+	@touch $@
+
+$(PORTKEY)/node_modules/.installed: $(PORTKEY)/package-lock.json $(BENCH)/.installed
+	@echo "Installing Portkey's gateway ..."
+	@PATH="$(CURDIR)/$(BENCH)/bin:$$PATH" npm --prefix $(PORTKEY) ci --ignore-scripts --no-audit --no-fund --loglevel error || $(INSTALL_FAILED)
 	@touch $@
 
 # What builds and checks the distribution.

@@ -40,6 +40,10 @@ class Contestant:
         headers: of every request; the bearer key by default.
         packages: distributions whose versions belong in the report.
         ready_seconds: how long it may take to become ready.
+        without: what it does not do that others do.
+        model: that is asked of it.
+        many_keys: whether its requests take turns with many keys.
+        version: command that prints its version, if it is no Python package.
     """
 
     name: str
@@ -50,6 +54,10 @@ class Contestant:
     headers: Mapping[str, str] = field(default_factory=lambda: {"authorization": "Bearer {key}"})
     packages: tuple[str, ...] = ()
     ready_seconds: float = 120.0
+    without: str = ""
+    model: str = MODEL
+    many_keys: bool = False
+    version: tuple[str, ...] = ()
 
     @property
     def needs_store(self) -> bool:

@@ -7,6 +7,7 @@ with the workload's.
 
 from __future__ import annotations
 
+import itertools
 import select
 import socket
 import sys
@@ -16,7 +17,7 @@ from typing import Final
 import msgspec
 
 from benchmarks.http import body_of, message_end, request_bytes
-from benchmarks.workload import CHAT_TEXT, PATH, chat_body, stream_body, stream_text, text_of_events
+from benchmarks.workload import CHAT_TEXT, MODEL, PATH, chat_body, stream_body, stream_text, text_of_events
 
 __all__ = ["LoadPlan", "LoadResult", "main", "percentile_ms", "run"]
 
@@ -38,6 +39,9 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
         chunks: of each stream; 0 for a closed loop of non-streamed requests.
         stagger: seconds between the starts of two streams, so that their chunks do not come in step; epoll counts
             whole milliseconds.
+        prompt_bytes: the least that a prompt has.
+        model: to ask for.
+        tokens: keys that the requests take turns with, in place of the one in `headers`.
     """
 
     port: int
@@ -46,6 +50,9 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     chunks: int = 0
     stagger: float = 0.001
+    prompt_bytes: int = 0
+    model: str = MODEL
+    tokens: list[str] = []
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +93,9 @@ class _Client:
 
     def __init__(self, plan: LoadPlan, body: bytes) -> None:
         self.plan: Final = plan
-        self.request: Final = request_bytes(plan.port, PATH, plan.headers, body)
+        keys = [{"authorization": f"Bearer {token}"} for token in plan.tokens] or [{}]
+        requests = [request_bytes(plan.port, PATH, {**plan.headers, **key}, body) for key in keys]
+        self.requests: Final = itertools.cycle(requests)
         self.epoll: Final = select.epoll()
         self.sockets: Final[dict[int, socket.socket]] = {}
         self.started: Final[dict[int, int]] = {}
@@ -104,8 +113,8 @@ class _Client:
 
     def send(self, number: int) -> None:
         self.started[number] = time.perf_counter_ns()
-        # Far below a socket buffer, and the last answer has been read: goes out whole or the connection is dead.
-        self.sockets[number].send(self.request)
+        # The last answer has been read, so it is taken at once, or the connection is dead.
+        self.sockets[number].sendall(next(self.requests))
 
     def close(self, number: int) -> None:
         self.epoll.unregister(number)
@@ -133,7 +142,7 @@ class _ClosedLoop(_Client):
     """Each connection sends its next request when it has its answer."""
 
     def __init__(self, plan: LoadPlan) -> None:
-        super().__init__(plan, chat_body())
+        super().__init__(plan, chat_body(plan.prompt_bytes, plan.model))
         self._partial: Final[dict[int, bytes]] = {}
 
     def run(self) -> LoadResult:
@@ -193,7 +202,7 @@ class _Streams(_Client):
     """One stream per connection; done when every stream has ended."""
 
     def __init__(self, plan: LoadPlan) -> None:
-        super().__init__(plan, stream_body(plan.chunks))
+        super().__init__(plan, stream_body(plan.chunks, plan.prompt_bytes, plan.model))
         self._expected: Final = stream_text(plan.chunks)
         self._received: Final[dict[int, bytearray]] = {}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from benchmarks.results import ContestantResult, Report, Round
 
-__all__ = ["as_markdown", "as_table", "notes", "ratios"]
+__all__ = ["as_markdown", "as_table", "notes", "ratios", "table_of"]
 
 _BASELINES: Final = ("litellm", "litellm-openai")  # what the others are compared with
 _NOISE_SHARE: Final = 0.05  # of the contestant's core, from which on a run is called disturbed
@@ -171,12 +171,6 @@ def as_markdown(report: Report) -> str:
         f"{settings.chunks_per_second:g} per second."
     )
     machine = ", ".join(f"{name} {value}" for name, value in report.machine.items())
-    rows = _rows(report)
-    header = ["", *(name for name, _ in rows)]
-    body = [
-        [column.title, *(cells[number] for _, cells in rows)]
-        for number, column in enumerate(_columns(report))
-    ]
     described = [
         f"* **{result.name}**: {result.what}{_in_brackets(result.versions)}"
         for result in (report.floor, *report.contestants)
@@ -192,14 +186,26 @@ def as_markdown(report: Report) -> str:
             "",
             *described,
             "",
-            _line(header),
-            _line(["---", *["---:"] * len(rows)]),
-            *map(_line, body),
+            *table_of(report),
             "",
             *(f"* {line}" for line in (*ratios(report), *notes(report))),
             "",
         ]
     )
+
+
+def table_of(report: Report) -> list[str]:
+    """Return the medians as lines of a Markdown table, a contestant a column."""
+    rows = _rows(report)
+    body = [
+        [column.title, *(cells[number] for _, cells in rows)]
+        for number, column in enumerate(_columns(report))
+    ]
+    return [
+        _line(["", *(name for name, _ in rows)]),
+        _line(["---", *["---:"] * len(rows)]),
+        *map(_line, body),
+    ]
 
 
 def _line(cells: list[str]) -> str:

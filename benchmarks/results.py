@@ -28,7 +28,12 @@ FLOOR = "rig floor"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked of every contestant."""
+    """What was asked of every contestant.
+
+    Attributes:
+        prompt_bytes: the least that a prompt had; 0: as short as the workload's.
+        keys: how many keys the contestants that have many were asked with.
+    """
 
     seconds: float
     rounds: int
@@ -36,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     streams: int
     chunks: int
     chunks_per_second: float
+    prompt_bytes: int = 0
+    keys: int = 1
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,12 +72,14 @@ class ContestantResult(msgspec.Struct, kw_only=True):
     """A contestant's rounds, and what they come to.
 
     Attributes:
+        without: what it did not do that others did.
         failure: why there is no (more) figure, or "".
         ready_seconds: from the start of the process to its first good answer.
     """
 
     name: str
     what: str
+    without: str = ""
     versions: dict[str, str] = {}
     ready_seconds: float | None = None
     failure: str = ""

@@ -10,6 +10,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import re
 import secrets
 import socket
 import subprocess
@@ -27,11 +28,12 @@ from benchmarks.contestants import filled
 from benchmarks.load import DRAIN_SECONDS, LoadPlan, LoadResult, run
 from benchmarks.processes import PinnedProcess, adopt_orphans, busy_seconds, kill_descendants, pinned_to
 from benchmarks.results import FLOOR, ContestantResult, Report, Round
-from benchmarks.store import make_key, start_store
+from benchmarks.store import make_keys, start_store
+from benchmarks.workload import MODEL
 from neev_provider.errors import ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from benchmarks.contestants import Contestant
     from benchmarks.results import Settings
@@ -53,12 +55,20 @@ class _Running:
     """A contestant that is up."""
 
     def __init__(
-        self, process: PinnedProcess, port: int, headers: dict[str, str], result: ContestantResult
+        self,
+        process: PinnedProcess,
+        port: int,
+        headers: dict[str, str],
+        result: ContestantResult,
+        tokens: list[str],
+        model: str = MODEL,
     ) -> None:
         self.process: Final = process
         self.port: Final = port
         self.headers: Final = headers
         self.result: Final = result
+        self.tokens: Final = tokens
+        self.model: Final = model
 
     def cpu(self) -> float:
         return sum(sample.cpu_seconds for sample in self.process.sample())
@@ -80,6 +90,7 @@ class Rig:
         self._contestant_core: Final = cores[0]
         self._rig_core: Final = cores[-1] if self.shared_core else cores[1]
         self._store_words: dict[str, str] = {}
+        self._tokens: list[str] = []
 
     def run(self, contestants: Sequence[Contestant]) -> Report:
         """Start and measure `contestants`; one that fails is reported as failed, the others go on.
@@ -125,7 +136,7 @@ class Rig:
             )
         )
         result = ContestantResult(name=FLOOR, what="the load generator straight onto the mock upstream")
-        running = _Running(process, port, {}, result)
+        running = _Running(process, port, {}, result, [])
         if failure := self._until_ready(running, _UPSTREAM_READY_SECONDS):
             raise RigError(f"the mock upstream {failure}")
         return running
@@ -135,7 +146,8 @@ class Rig:
         process, url = start_store(directory, self._rig_core, _environ({}))
         stack.enter_context(process)
         try:
-            self._store_words = {"store": url, "virtual_key": make_key(url)}
+            self._tokens = make_keys(url, self._settings.keys)
+            self._store_words = {"store": url, "virtual_key": self._tokens[0]}
         except ServerError as error:
             raise RigError(f"the store does not answer: {error.message}; {process.tail}") from None
 
@@ -147,19 +159,24 @@ class Rig:
         home.mkdir()
         port = _free_port()
         words = {
+            "repository": str(_REPOSITORY),
             "python": sys.executable,
             "bin": str(Path(sys.executable).parent),
             "dir": str(home),
             "port": str(port),
             "metrics_port": str(_free_port()),
             "upstream": f"http://127.0.0.1:{upstream_port}",
+            "upstream_host": f"127.0.0.1:{upstream_port}",
             "key": "sk-" + secrets.token_urlsafe(32),
             **self._store_words,
         }
         for name, text in contestant.files.items():
             (home / name).write_text(filled(text(), words), encoding="utf-8")
         result = ContestantResult(
-            name=contestant.name, what=contestant.what, versions=_versions(contestant.packages)
+            name=contestant.name,
+            what=contestant.what,
+            without=contestant.without,
+            versions=_versions(contestant.packages) | _version_said(contestant, words),
         )
         try:
             process = PinnedProcess(
@@ -174,7 +191,8 @@ class Rig:
             result.failure = f"did not start: {error}"
             return result, None
         headers = {name: filled(value, words) for name, value in contestant.headers.items()}
-        running = _Running(stack.enter_context(process), port, headers, result)
+        tokens = self._tokens if contestant.many_keys else []
+        running = _Running(stack.enter_context(process), port, headers, result, tokens, contestant.model)
         if failure := self._until_ready(running, contestant.ready_seconds):
             result.failure = failure
             process.stop()
@@ -184,7 +202,7 @@ class Rig:
     def _until_ready(self, running: _Running, seconds: float) -> str:
         """Wait for the first good answer; return why there was none, or ""."""
         process = running.process
-        plan = LoadPlan(port=running.port, headers=running.headers, connections=1)
+        plan = LoadPlan(port=running.port, headers=running.headers, connections=1, model=running.model)
         said: dict[str, int] = {}
         while time.monotonic() - process.started_at < seconds:
             if not process.alive:
@@ -249,6 +267,9 @@ class Rig:
             connections=connections,
             seconds=seconds,
             chunks=chunks,
+            prompt_bytes=self._settings.prompt_bytes,
+            tokens=running.tokens,
+            model=running.model,
         )
         ideal = chunks / self._settings.chunks_per_second + seconds
         try:
@@ -288,6 +309,19 @@ def _free_port() -> int:
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
     return {package: importlib.metadata.version(package) for package in packages}
+
+
+def _version_said(contestant: Contestant, words: Mapping[str, str]) -> dict[str, str]:
+    """Return what a program says of its own version; nothing if it cannot be run, which starting it will show."""
+    if not contestant.version:
+        return {}
+    command = [filled(word, words) for word in contestant.version]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    except OSError:
+        return {}
+    found = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
+    return {contestant.name: found[0]} if found else {}
 
 
 def _machine() -> dict[str, str]:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["make_key", "start_store"]
+__all__ = ["make_keys", "start_store"]
 
 _READY_SECONDS: Final = 10.0
+_KEYS_OF_A_TEAM: Final = 10
 # Every rule is checked on every request, and none is ever hit.
 _LIMITS: Final = {
     "rpm_limit": 10**9,
@@ -48,18 +49,23 @@ def start_store(directory: Path, core: int, environ: Mapping[str, str]) -> tuple
     return process, f"unix://{socket}"
 
 
-def make_key(url: str) -> str:
-    """Make the key; return its token.
+def make_keys(url: str, count: int = 1) -> list[str]:
+    """Make keys, ten to a team; return their tokens.
 
     Raises:
         ServerError: the store does not answer.
     """
 
-    async def make() -> str:
+    async def make() -> list[str]:
         async with Store.from_url(url) as store:
             keys = Keys(store)
-            team = await keys.create_team(_LIMITS, team_id="bench", by="benchmark")
-            return (await keys.create_key(_LIMITS, team=team.id, by="benchmark")).token
+            tokens: list[str] = []
+            for number in range(-(-count // _KEYS_OF_A_TEAM)):
+                team = await keys.create_team(_LIMITS, team_id=f"bench-{number}", by="benchmark")
+                in_team = min(_KEYS_OF_A_TEAM, count - len(tokens))
+                made = [keys.create_key(_LIMITS, team=team.id, by="benchmark") for _ in range(in_team)]
+                tokens += [key.token for key in await asyncio.gather(*made)]
+            return tokens
 
     ends = time.monotonic() + _READY_SECONDS
     while True:

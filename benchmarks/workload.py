@@ -88,14 +88,24 @@ STREAM_USAGE: Final = _event(_chunk([], usage=_USAGE))
 STREAM_END: Final = (_delta({}, "stop"), b"data: [DONE]\n\n")
 
 
-def chat_body() -> bytes:
-    """Return the body of the non-streamed request."""
-    return _compact({"model": MODEL, "messages": _MESSAGES, "max_tokens": 256})
+def chat_body(prompt_bytes: int = 0, model: str = MODEL) -> bytes:
+    """Return the body of the non-streamed request, its prompt not shorter than this."""
+    return _compact({"model": model, "messages": _messages(prompt_bytes), "max_tokens": 256})
 
 
-def stream_body(chunks: int) -> bytes:
+def stream_body(chunks: int, prompt_bytes: int = 0, model: str = MODEL) -> bytes:
     """Return the body of the streamed request; `max_tokens` tells the mock upstream how many chunks to send."""
-    return _compact({"model": MODEL, "messages": _MESSAGES, "max_tokens": chunks, "stream": True})
+    messages = _messages(prompt_bytes)
+    return _compact({"model": model, "messages": messages, "max_tokens": chunks, "stream": True})
+
+
+def _messages(prompt_bytes: int) -> list[dict[str, Any]]:
+    """Return the messages, the question preceded by as many words as are missing."""
+    system, user = _MESSAGES
+    missing = max(0, prompt_bytes - len(system["content"]) - len(user["content"]))
+    words = "".join(_WORDS)
+    padding = (words * (missing // len(words) + 1))[:missing]
+    return [system, {**user, "content": padding + user["content"]}]
 
 
 def stream_text(chunks: int) -> str:

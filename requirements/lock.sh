@@ -19,10 +19,12 @@ compile requirements/build.in --output-file requirements-build.lock "$@"
 compile requirements/clients.in --output-file requirements-clients.lock "$@"
 compile requirements/frameworks.in --output-file requirements-frameworks.lock "$@"
 compile requirements/aider.in --output-file requirements-aider.lock "$@"
+compile requirements/bench.in --output-file requirements-bench.lock "$@"
 compile requirements/audit.in --output-file requirements-audit.lock "$@"
 compile --overrides requirements/charts-overrides.txt requirements/charts.in --output-file requirements-charts.lock "$@"
-# The clients for Node; their npm comes from requirements-frameworks.lock and writes no addresses either.
-node=tests/system/clients/programs/node
-case " $* " in *" --upgrade "*) rm -f $node/package-lock.json ;; esac
-PATH="$PWD/.venv-frameworks/bin:$PATH" npm --prefix $node install --package-lock-only --ignore-scripts --no-audit --no-fund \
-  --loglevel error --before="$newest"
+# The packages for Node; npm comes from requirements-frameworks.lock and writes no addresses either.
+for node in tests/system/clients/programs/node benchmarks/portkey; do
+  case " $* " in *" --upgrade "*) rm -f $node/package-lock.json ;; esac
+  PATH="$PWD/.venv-frameworks/bin:$PATH" npm --prefix $node install --package-lock-only --ignore-scripts --no-audit --no-fund \
+    --loglevel error --before="$newest"
+done

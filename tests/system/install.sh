@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that tests/system and `make dashboards-preview` need; does nothing where they are there.
+# Installs the Debian packages that tests/system, `make dashboards-preview` and `make bench-peers` need; does nothing where they are there.
 set -eu
 missing=""
 need() { # a command, and the package that has it
@@ -8,6 +8,7 @@ need() { # a command, and the package that has it
 need curl curl
 need ip iproute2
 need redis-server redis-server
+need nginx nginx-light
 need promtool prometheus
 need prometheus-alertmanager prometheus-alertmanager
 need chromium chromium

@@ -1,0 +1,41 @@
+"""Draws the chart of `peers.py`: what to draw as JSON on stdin, the PNG's path as argument. Needs matplotlib only."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+COLOURS = ("#2f6fdb", "#9dbcf2")
+
+
+def main() -> None:
+    """Draw one panel for each figure, on logarithmic axes: the contestants are far apart."""
+    given = json.load(sys.stdin)
+    panels = list(given["figures"].items())
+    figure, axes = plt.subplots(2, 2, figsize=(13, 8.5), constrained_layout=True)
+    for axis, (title, values) in zip(axes.flat, panels, strict=True):
+        names = list(values)[::-1]
+        for number, label in enumerate(given["labels"]):
+            places = [place + 0.2 - 0.4 * number for place in range(len(names))]
+            heights = [values[name][number] or 0 for name in names]
+            bars = axis.barh(places, heights, 0.38, label=label, color=COLOURS[number])
+            axis.bar_label(
+                bars, [f"{height:,.4g}" if height else "failed" for height in heights], padding=3, fontsize=8
+            )
+        axis.set_yticks(range(len(names)), names)
+        axis.set_xscale("log")
+        axis.margins(x=0.18)
+        axis.set_title(title, loc="left", fontweight="bold")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="x", alpha=0.25)
+    axes.flat[0].legend(loc="lower right", fontsize=8)
+    figure.suptitle(given["caption"], fontsize=10)
+    figure.savefig(sys.argv[1], dpi=100)
+
+
+main()
