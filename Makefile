@@ -48,6 +48,10 @@ bench-peers: $(VENV)/.dev $(BENCH)/.installed $(PORTKEY)/node_modules/.installed
 	sh tests/system/install.sh
 	unshare --net sh -c 'ip link set lo up && exec $(BIN)/python -m benchmarks.peers $(ARGS)'
 
+.PHONY: bench-scale
+bench-scale: $(VENV)/.dev ## Measure how cost grows with keys, days, streams and workers
+	$(BIN)/python -m benchmarks.scale $(ARGS)
+
 .PHONY: soak
 soak: $(VENV)/.dev ## Hold mixed load for half an hour and look at what is left of it; ARGS="--minutes 2"
 	$(BIN)/python -m benchmarks.soak $(ARGS)

@@ -96,8 +96,8 @@ def page(reports: list[Report]) -> str:
         f"{first.date}, by `make bench-peers`. Machine: {machine}.",
         "One core for each contestant, the mock upstream and the load generator on the other; medians of",
         (
-            f"{first.settings.rounds} interleaved rounds of {first.settings.seconds:g} s at one and at 16 connections; "
-            f"streams of {_CHUNKS} chunks at {_RATE:g} a second."
+            f"{first.settings.rounds} interleaved rounds of {first.settings.seconds:g} s at one and at 16 "
+            f"connections; streams of {_CHUNKS} chunks at {_RATE:g} a second."
         ),
     ]
     for report in reports:
