@@ -20,6 +20,7 @@ compile requirements/clients.in --output-file requirements-clients.lock "$@"
 compile requirements/frameworks.in --output-file requirements-frameworks.lock "$@"
 compile requirements/aider.in --output-file requirements-aider.lock "$@"
 compile requirements/audit.in --output-file requirements-audit.lock "$@"
+compile --constraints requirements.lock requirements/security.in --output-file requirements-security.lock "$@"
 compile --overrides requirements/charts-overrides.txt requirements/charts.in --output-file requirements-charts.lock "$@"
 # The clients for Node; their npm comes from requirements-frameworks.lock and writes no addresses either.
 node=tests/system/clients/programs/node
