@@ -82,8 +82,8 @@ wheel: $(AUDIT)/.installed ## Build the wheel into dist/, twice, and compare
 	@BIN=$(AUDIT)/bin sh requirements/wheel.sh dist
 
 .PHONY: fuzz
-fuzz: $(VENV)/.dev $(SECURITY)/.installed ## Fuzz the SSE reader, the contract and the API at low priority; ARGS="--seconds 600 --only sse"
-	@nice -n 19 $(BIN)/python -m tests.security.fuzz $(ARGS)
+fuzz: $(VENV)/.dev $(SECURITY)/.installed ## Fuzz the readers of SSE, JSON and HTTP at low priority; ARGS="--seconds 600 --only sse"
+	@nice -n 19 $(BIN)/python -m tests.security.fuzzing $(ARGS)
 
 .PHONY: openapi
 openapi: $(VENV)/.dev ## Write docs/openapi.json

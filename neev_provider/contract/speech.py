@@ -105,5 +105,9 @@ def parse_speech(body: bytes) -> SpeechRequest:
         speed=1.0 if checked.speed is None else checked.speed,
         litellm_only=LITELLM_ONLY_FIELDS.intersection(fields),
         # null says the same as nothing, which upstream need not know.
-        _body={name: value for name, value in fields.items() if not (name in _OPTIONAL and bytes(value) == b"null")},
+        _body={
+            name: value
+            for name, value in fields.items()
+            if not (name in _OPTIONAL and bytes(value) == b"null")
+        },
     )

@@ -14,8 +14,8 @@ from neev_provider.errors import ERRORS
 from neev_provider.gateway import admin_keys, admin_spend, admin_teams
 from neev_provider.gateway.admin import find_admin
 from neev_provider.gateway.admin_words import KEY_WORDS, TEAM_WORDS
-from neev_provider.openapi import document, encoded
 from neev_provider.openapi import admin as routes
+from neev_provider.openapi import document, encoded
 from tests.admin.test_refusals import ROUTES
 from tests.proxy.serving import ROOT
 
@@ -119,7 +119,9 @@ class TestConformance:
         operations = sum(len(path) for path in document(__version__)["paths"].values())
         assert f"Tested: {operations}" in run.stdout
 
-    @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/key/list", "/healthz", "/openapi.json"])
+    @pytest.mark.parametrize(
+        "path", ["/v1/chat/completions", "/v1/models", "/key/list", "/healthz", "/openapi.json"]
+    )
     def test_a_405_says_what_is_allowed(self, admin, path):
         answer = requests.request("TRACE", admin.served.root_url + path, timeout=10)
         assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
