@@ -10,6 +10,7 @@ AIDER := .venv-aider
 AUDIT := .venv-audit
 BENCH := .venv-bench
 PORTKEY := benchmarks/portkey
+SECURITY := .venv-security
 NODE_CLIENTS := tests/system/clients/programs/node
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --disable-pip-version-check --no-deps --progress-bar on
@@ -31,7 +32,7 @@ run: $(VENV)/.runtime ## Serve NeevAI on http://127.0.0.1:4000 (offline unless N
 	@exec $(BIN)/neev-gateway serve $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.dev $(CLIENTS)/.installed $(CHARTS)/.installed $(AUDIT)/.installed ## Run the tests; needs Python packages only
+test: $(VENV)/.dev $(CLIENTS)/.installed $(CHARTS)/.installed $(AUDIT)/.installed $(SECURITY)/.installed ## Run the tests; needs Python packages only
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not system" $(ARGS)
 
 .PHONY: test-system
@@ -95,6 +96,14 @@ sbom: $(AUDIT)/.installed ## Write the list of all that the distribution is serv
 wheel: $(AUDIT)/.installed ## Build the wheel into dist/, twice, and compare
 	@BIN=$(AUDIT)/bin sh requirements/wheel.sh dist
 
+.PHONY: fuzz
+fuzz: $(VENV)/.dev $(SECURITY)/.installed ## Fuzz the readers of SSE, JSON and HTTP at low priority; ARGS="--seconds 600 --only sse"
+	@nice -n 19 $(BIN)/python -m tests.security.fuzzing $(ARGS)
+
+.PHONY: openapi
+openapi: $(VENV)/.dev ## Write docs/openapi.json
+	$(BIN)/neev-gateway openapi > docs/openapi.json
+
 .PHONY: chart-files
 chart-files: $(VENV)/.dev ## Write the chart's copies of configuration, dashboards and rules, and its reference
 	$(BIN)/python helm/chart_files.py
@@ -105,7 +114,7 @@ image: ## Build the container image; IMAGE=registry.example.com/neev-gateway:1, 
 
 .PHONY: clean
 clean: ## Remove environments, caches and everything that `make run` keeps
-	rm -rf $(VENV) $(CLIENTS) $(CHARTS) $(FRAMEWORKS) $(AIDER) $(AUDIT) $(BENCH) $(NODE_CLIENTS)/node_modules $(PORTKEY)/node_modules .neev .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(CLIENTS) $(CHARTS) $(FRAMEWORKS) $(AIDER) $(AUDIT) $(SECURITY) $(BENCH) $(NODE_CLIENTS)/node_modules $(PORTKEY)/node_modules .neev .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 # The environments. A stamp file is newer than what was installed from.
 
@@ -165,6 +174,13 @@ $(AUDIT)/.installed: requirements-audit.lock | $(BIN)/python
 	@echo "Installing what checks the locks ..."
 	@test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
 	@$(AUDIT)/bin/python $(PIP_INSTALL) --require-hashes -r requirements-audit.lock || $(INSTALL_FAILED)
+	@touch $@
+
+# What attacks the gateway: Schemathesis and Atheris.
+$(SECURITY)/.installed: requirements-security.lock | $(BIN)/python
+	@echo "Installing what attacks the gateway ..."
+	@test -x $(SECURITY)/bin/python || $(PYTHON) -m venv $(SECURITY)
+	@$(SECURITY)/bin/python $(PIP_INSTALL) --require-hashes -r requirements-security.lock || $(INSTALL_FAILED)
 	@touch $@
 
 INSTALL_FAILED = { echo "error: the install did not finish. Is the package index reachable, the disk full? Then run make again: it goes on." >&2; exit 1; }

@@ -212,6 +212,14 @@ def doctor(
     examine(StoreChoice(store, state, config), upstream, os.environ, as_json=as_json)
 
 
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI document of what the gateway answers itself; it serves the same at /openapi.json."""
+    from neev_provider.openapi import encoded  # noqa: PLC0415
+
+    typer.echo(encoded(__version__), nl=False)
+
+
 def main() -> None:
     """Run the command; a wrong setting is one line on stderr and exit code 2, never a traceback."""
     # Errors are printed below, once; a library's log lines would say them again.

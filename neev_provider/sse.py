@@ -290,7 +290,7 @@ def encode_error(error: NeevError) -> bytes:
 
 def terminated(event: bytes) -> bytes:
     """Return the event with a blank line at its end, so that another may follow (see `EventSplitter.flush`)."""
-    if event.endswith((b"\n\n", b"\r\r", b"\n\r\n", b"\n\r")):
+    if event.endswith((b"\n\n", b"\r\r", b"\r\r\n", b"\n\r\n", b"\n\r")):
         return event
     return event + (
         b"\n" if event.endswith(b"\n") else b"\n\n"

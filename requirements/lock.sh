@@ -21,6 +21,7 @@ compile requirements/frameworks.in --output-file requirements-frameworks.lock "$
 compile requirements/aider.in --output-file requirements-aider.lock "$@"
 compile requirements/bench.in --output-file requirements-bench.lock "$@"
 compile requirements/audit.in --output-file requirements-audit.lock "$@"
+compile --constraints requirements.lock requirements/security.in --output-file requirements-security.lock "$@"
 compile --overrides requirements/charts-overrides.txt requirements/charts.in --output-file requirements-charts.lock "$@"
 # The packages for Node; npm comes from requirements-frameworks.lock and writes no addresses either.
 for node in tests/system/clients/programs/node benchmarks/portkey; do

@@ -149,6 +149,8 @@ def _encode_models(value: Any, name: str) -> dict[str, str]:
 
 def _encode_count(stored: str) -> Callable[[Any, str], dict[str, str]]:
     def encode(value: Any, name: str) -> dict[str, str]:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # to JSON 60.0 is an integer
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
             raise _refuse(name, f"must be a whole number from 1 to {_MOST:,}; leave it away for no limit")
         return {stored: str(value)}

@@ -17,20 +17,30 @@ the check and in what is sent, and the others must be valid too.
 
 from __future__ import annotations
 
-from neev_provider.contract.chat import ChatRequest, parse_chat, parse_chat_object
+from neev_provider.contract.chat import ChatBody, ChatRequest, parse_chat, parse_chat_object
 from neev_provider.contract.fields import (
+    CLIENT_FORBIDDEN_FAMILY,
     CLIENT_FORBIDDEN_FIELDS,
     LITELLM_ONLY_FIELDS,
     forbidden_field,
     refuse_forbidden,
 )
 from neev_provider.contract.schema import peek_model, read_fields
-from neev_provider.contract.speech import SpeechRequest, billable_characters, looks_like_audio, parse_speech
+from neev_provider.contract.speech import (
+    SpeechBody,
+    SpeechRequest,
+    billable_characters,
+    looks_like_audio,
+    parse_speech,
+)
 
 __all__ = [
+    "CLIENT_FORBIDDEN_FAMILY",
     "CLIENT_FORBIDDEN_FIELDS",
     "LITELLM_ONLY_FIELDS",
+    "ChatBody",
     "ChatRequest",
+    "SpeechBody",
     "SpeechRequest",
     "billable_characters",
     "forbidden_field",

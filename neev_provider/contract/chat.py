@@ -20,7 +20,7 @@ from neev_provider.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import KeysView, Mapping
 
-__all__ = ["ChatRequest", "parse_chat", "parse_chat_object"]
+__all__ = ["ChatBody", "ChatRequest", "parse_chat", "parse_chat_object"]
 
 # NeevAI states no upper bound. No model comes near this one, and the ledgers' scripts count in doubles.
 _TokenLimit = Annotated[int, Meta(ge=1, le=2_147_483_647, description="an integer from 1 to 2147483647")]
@@ -29,39 +29,39 @@ _Name = Annotated[str, Meta(min_length=1, description="a non-empty string")]
 _Type = Annotated[Literal["function"], Meta(description="function")]
 
 
-class _Function(Shape):
+class Function(Shape):
     name: _Name
     description: Text | None = None
     parameters: Annotated[AnyObject, Meta(description="an object, a JSON schema")] | None = None
 
 
-class _Tool(Shape):
+class Tool(Shape):
     type: _Type
-    function: Annotated[_Function, Meta(description="an object with a name")]
+    function: Annotated[Function, Meta(description="an object with a name")]
 
 
-class _ChosenFunction(Shape):
+class ChosenFunction(Shape):
     name: _Name
 
 
-class _ToolChoice(Shape):
-    function: Annotated[_ChosenFunction, Meta(description="an object with a name")]
+class ToolChoice(Shape):
+    function: Annotated[ChosenFunction, Meta(description="an object with a name")]
     type: _Type | None = None
 
 
-class _ResponseFormat(Shape):
+class ResponseFormat(Shape):
     type: Annotated[
         Literal["text", "json_object", "json_schema"],
         Meta(description="one of text, json_object, json_schema"),
     ]
 
 
-class _StreamOptions(Shape):
+class StreamOptions(Shape):
     include_usage: Annotated[bool, Meta(description="true or false")] | None = None
 
 
-class _Chat(Shape):
-    """The fields that NeevAI's page states a rule for. null counts as absent wherever None is allowed."""
+class ChatBody(Shape):
+    """A chat request: the fields that NeevAI states a rule for; others are passed on. null counts as absent."""
 
     model: ModelName
     messages: Messages
@@ -77,22 +77,22 @@ class _Chat(Shape):
     max_completion_tokens: _TokenLimit | None = None
     presence_penalty: _Penalty | None = None
     frequency_penalty: _Penalty | None = None
-    response_format: Annotated[_ResponseFormat, Meta(description="an object with a type")] | None = None
+    response_format: Annotated[ResponseFormat, Meta(description="an object with a type")] | None = None
     tools: (
         Annotated[
-            list[Annotated[_Tool, Meta(description="an object with type and function")]],
+            list[Annotated[Tool, Meta(description="an object with type and function")]],
             Meta(description="an array of function tools"),
         ]
         | None
     ) = None
     tool_choice: Annotated[
-        Literal["none", "auto", "required"] | _ToolChoice | None,
+        Literal["none", "auto", "required"] | ToolChoice | None,
         Meta(description="none, auto, required or an object that names a function"),
     ] = None
-    stream_options: Annotated[_StreamOptions, Meta(description="an object")] | None = None
+    stream_options: Annotated[StreamOptions, Meta(description="an object")] | None = None
 
 
-_SCHEMA: Final = Schema(_Chat)
+_SCHEMA: Final = Schema(ChatBody)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # What a model bills as prompt, in raw JSON.
 _PROMPT_FIELDS: Final = ("messages", "tools", "response_format")
@@ -231,15 +231,15 @@ def _inexpressible(fields: Mapping[str, Any]) -> RequestError:
     return RequestError("invalid_json", "The request cannot be written as JSON.")
 
 
-def _check_tool_choice(checked: _Chat) -> None:
+def _check_tool_choice(checked: ChatBody) -> None:
     choice = checked.tool_choice
-    if isinstance(choice, _ToolChoice) and all(
+    if isinstance(choice, ToolChoice) and all(
         tool.function.name != choice.function.name for tool in checked.tools or ()
     ):
         raise invalid("tool_choice", "none, auto, required or the name of one of the tools")
 
 
-def _with_one_limit(fields: dict[str, msgspec.Raw], checked: _Chat) -> dict[str, msgspec.Raw]:
+def _with_one_limit(fields: dict[str, msgspec.Raw], checked: ChatBody) -> dict[str, msgspec.Raw]:
     """Return the fields with `max_completion_tokens` called `max_tokens`, where it stands."""
     dropped = "max_completion_tokens" if checked.max_completion_tokens is None else "max_tokens"
     return {

@@ -16,7 +16,13 @@ from neev_provider.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-__all__ = ["CLIENT_FORBIDDEN_FIELDS", "LITELLM_ONLY_FIELDS", "forbidden_field", "refuse_forbidden"]
+__all__ = [
+    "CLIENT_FORBIDDEN_FAMILY",
+    "CLIENT_FORBIDDEN_FIELDS",
+    "LITELLM_ONLY_FIELDS",
+    "forbidden_field",
+    "refuse_forbidden",
+]
 
 # Which host is called, with which key and headers, at which price: configuration's to say (DESIGN section 3,
 # LITELLM.md proxy 15). Refused whatever the value, null included.
@@ -48,7 +54,7 @@ _FORBIDDEN: Final[Mapping[str, str]] = {
     """,
 }
 # The same by the form of the name: other providers' and log services' accounts, prices, private names.
-_FORBIDDEN_FAMILY: Final = re.compile(
+CLIENT_FORBIDDEN_FAMILY: Final = re.compile(
     r"^(?:anthropic|arize|aws|azure|bedrock|braintrust|dd|gcs|humanloop|langfuse|langsmith|lunary|newrelic"
     r"|posthog|s3|sagemaker|signoz|user_api_key|vertex|vertex_ai|wandb|weave)[_-]"
     r"|^_|_api_key$|cost_per_|_cost(?:_|$)|_uplift_multiplier"
@@ -118,7 +124,7 @@ def forbidden_field(names: Iterable[str]) -> str | None:
     for name in names:
         if name in CLIENT_FORBIDDEN_FIELDS:
             return name
-        if _FORBIDDEN_FAMILY.search(name) and name not in LITELLM_ONLY_FIELDS:
+        if CLIENT_FORBIDDEN_FAMILY.search(name) and name not in LITELLM_ONLY_FIELDS:
             return name
     return None
 

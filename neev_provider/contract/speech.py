@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
     from neev_provider.catalog import Model
 
-__all__ = ["SpeechRequest", "billable_characters", "looks_like_audio", "parse_speech"]
+__all__ = ["SpeechBody", "SpeechRequest", "billable_characters", "looks_like_audio", "parse_speech"]
 
 _Filled = Annotated[str, Meta(min_length=1, description="a non-empty string")]
 
 
-class _Speech(Shape):
+class SpeechBody(Shape):
+    """A speech request: the fields that NeevAI states a rule for; others are passed on."""
+
     model: ModelName
     voice: _Filled
     input: _Filled
@@ -32,7 +34,8 @@ class _Speech(Shape):
     speed: Annotated[float, Meta(ge=0.25, le=4, description="a number from 0.25 to 4")] | None = None
 
 
-_SCHEMA: Final = Schema(_Speech)
+_SCHEMA: Final = Schema(SpeechBody)
+_OPTIONAL: Final = frozenset({"response_format", "speed"})
 _NEVER_DROPPED: Final = frozenset({"model", "voice", "input"})
 
 
@@ -101,7 +104,12 @@ def parse_speech(body: bytes) -> SpeechRequest:
         input=checked.input,
         speed=1.0 if checked.speed is None else checked.speed,
         litellm_only=LITELLM_ONLY_FIELDS.intersection(fields),
-        _body=fields,
+        # null says the same as nothing, which upstream need not know.
+        _body={
+            name: value
+            for name, value in fields.items()
+            if not (name in _OPTIONAL and bytes(value) == b"null")
+        },
     )
 
 

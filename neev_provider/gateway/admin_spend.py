@@ -193,7 +193,10 @@ def _costs(total: _Sum) -> dict[str, Any]:
 async def spend_daily(request: AdminRequest, desk: Desk) -> Any:
     """Tell the spend by key, team, model or day, from the day that lies `since` back."""
     by = request.choice("by", tuple(_BY), "day") or "day"
-    span = _span(request) if "start_date" in request.query else _since(request)
+    has_dates = not request.query.keys().isdisjoint(("start_date", "end_date"))
+    if has_dates and "since" in request.query:
+        raise RequestError("invalid_value", "'since' cannot be given beside dates.", param="since")
+    span = _span(request) if has_dates else _since(request)
     rows = await _rows(request, desk, span)
     names = await _names(by, desk)
     entries = [

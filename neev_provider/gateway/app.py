@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from neev_provider import __version__, openapi
 from neev_provider.errors import NeevError, RequestError, ServerError, redact
 from neev_provider.gateway.admin import find_admin
 from neev_provider.gateway.chat import chat
@@ -21,7 +22,7 @@ from neev_provider.gateway.models import list_models, retrieve_model
 from neev_provider.gateway.speech import speech
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from neev_provider.gateway.exchange import Receive, Scope, Send
     from neev_provider.gateway.services import Services
@@ -42,6 +43,7 @@ _ROUTES: Final[dict[str, dict[str, Route]]] = {
 _MODEL: Final = "/models/"
 _MODEL_ROUTE: Final = "/v1/models/{model}"
 _READS: Final = ("GET", "HEAD")
+_DOCUMENT: Final = "/openapi.json"
 _READINESS: Final = frozenset({"/readyz", "/health/readiness"})
 _HEALTH: Final = _READINESS | {"/healthz", "/health/liveliness", "/health/liveness"}
 
@@ -57,6 +59,7 @@ class Gateway:
     def __init__(self, services: Services, is_ready: Callable[[], bool] = lambda: True) -> None:
         self._services: Final = services
         self._is_ready: Final = is_ready
+        self._document: Final = openapi.encoded(__version__, indent=-1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the ASGI entry point."""
@@ -121,11 +124,15 @@ class Gateway:
                 raise _wrong_method(exchange, methods)
             await route(exchange, self._services)
         elif path in _HEALTH:
+            _only_reads(exchange)
             await self._health(exchange, path)
+        elif path == _DOCUMENT:
+            exchange.facts.route = path
+            _only_reads(exchange)
+            await exchange.reply(200, self._document)
         elif (name := _model_id(exchange)) is not None:
             exchange.facts.route = _MODEL_ROUTE
-            if exchange.scope["method"] not in _READS:
-                raise _wrong_method(exchange, _READS)
+            _only_reads(exchange)
             await retrieve_model(exchange, self._services, name)
         else:
             await self._through_litellm(exchange)
@@ -176,8 +183,14 @@ def _raw_path(exchange: Exchange) -> str:
     return raw.partition(b"?")[0].decode("latin-1")
 
 
-def _wrong_method(exchange: Exchange, allowed: Any) -> RequestError:
+def _only_reads(exchange: Exchange) -> None:
+    if exchange.scope["method"] not in _READS:
+        raise _wrong_method(exchange, _READS)
+
+
+def _wrong_method(exchange: Exchange, allowed: Iterable[str]) -> RequestError:
     method = str(exchange.scope["method"])[:20]
+    exchange.answer_headers[b"allow"] = ", ".join(sorted(allowed)).encode()  # RFC 9110, 15.5.6
     return RequestError(
         "method_not_allowed", f"{method} is not possible here. Use {' or '.join(sorted(allowed))}."
     )

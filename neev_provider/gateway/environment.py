@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from neev_provider.gateway.options import Flags
 
-__all__ = ["EMULATOR_KEY", "MASTER_KEY_VARIABLE", "OFFLINE", "Environment", "prepare"]
+__all__ = ["EMULATOR_KEY", "MASTER_KEY_VARIABLE", "OFFLINE", "Environment", "forbid_core_files", "prepare"]
 
 MASTER_KEY_VARIABLE: Final = "LITELLM_MASTER_KEY"
 EMULATOR_KEY: Final = "sk-nc-emulator"  # the emulator takes any key of this form
@@ -58,6 +59,11 @@ class Environment:
     variables: dict[str, str] = field(repr=False)
     uses_emulator: bool
     own_key: bool
+
+
+def forbid_core_files() -> None:
+    """Keep this process and its children from leaving their memory, keys and prompts in it, on disk when they crash."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def prepare(flags: Flags, environ: Mapping[str, str]) -> Environment:

@@ -131,7 +131,8 @@ class RequestReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; those after a chunked body are dropped."""
         if self.in_head:
-            self._headers.append((name.lower(), value))
+            # Blanks after a value are no part of it (RFC 9112, 5); the parser leaves them.
+            self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """Check the head and hand the request over."""

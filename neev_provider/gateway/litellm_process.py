@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from neev_provider import settings
 from neev_provider.config import load_config
 from neev_provider.errors import ConfigError
-from neev_provider.gateway.environment import prepare
+from neev_provider.gateway.environment import forbid_core_files, prepare
 from neev_provider.gateway.parts import litellm_command
 from neev_provider.gateway.run_files import write_catalog, write_litellm_config
 
@@ -38,6 +38,7 @@ def become_litellm(flags: Flags, environ: Mapping[str, str], *, port: int) -> No
     Raises:
         ConfigError: a setting is wrong, or there is no key for NeevAI.
     """
+    forbid_core_files()
     prepared = prepare(flags, environ)
     if prepared.uses_emulator:
         raise ConfigError.missing_variable(

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 from neev_provider import settings
 from neev_provider.config import load_config
 from neev_provider.gateway import parts
-from neev_provider.gateway.environment import MASTER_KEY_VARIABLE, Environment, prepare
+from neev_provider.gateway.environment import (
+    MASTER_KEY_VARIABLE,
+    Environment,
+    forbid_core_files,
+    prepare,
+)
 from neev_provider.gateway.metrics_server import MetricsServer, socket_path
 from neev_provider.gateway.options import EMBEDDED, NO_STORE, resolve
 from neev_provider.gateway.run_files import write_catalog, write_file, write_litellm_config
@@ -41,6 +46,7 @@ async def serve(flags: Flags, environ: Mapping[str, str], console: Console) -> N
     Raises:
         ConfigError: a setting is wrong or a part did not start; everything started is stopped first.
     """
+    forbid_core_files()
     stop = _Stop()
     environment = prepare(flags, environ)
     config = load_config(flags.config, environment.variables)

@@ -9,7 +9,7 @@ from msgspec import inspect
 
 from neev_provider import contract
 from neev_provider.contract import parse_chat
-from neev_provider.contract.chat import _SCHEMA, _Chat
+from neev_provider.contract.chat import _SCHEMA, ChatBody
 
 HI = [{"role": "user", "content": "hi"}]
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
@@ -346,7 +346,7 @@ def _numbers(node):
 
 def test_the_range_a_message_quotes_is_the_range_that_is_enforced():
     quoted = 0
-    for field in inspect.type_info(_Chat).fields:
+    for field in inspect.type_info(ChatBody).fields:
         for number in _numbers(field.type):
             bounds = re.search(r"from (\S+) to (\S+)$", _SCHEMA.rules[field.name])
             assert (float(bounds[1]), float(bounds[2])) == (number.ge, number.le)
@@ -370,7 +370,7 @@ def test_every_field_has_a_rule_to_quote():
                     yield name
                     yield from places(field.type, name)
 
-    assert set(places(inspect.type_info(_Chat), "")) <= set(_SCHEMA.rules)
+    assert set(places(inspect.type_info(ChatBody), "")) <= set(_SCHEMA.rules)
 
 
 def test_the_package_offers_what_it_names():

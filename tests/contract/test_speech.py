@@ -30,6 +30,11 @@ def test_what_the_page_allows_is_accepted(speech, fields):
     assert speech(**fields).model == "tts-1"
 
 
+def test_null_says_nothing_and_is_not_sent():
+    body = b'{"model":"m","voice":"v","input":"x","speed":null,"response_format": null ,"more":null}'
+    assert parse_speech(body).encode(model="m") == b'{"model":"m","voice":"v","input":"x","more":null}'
+
+
 @pytest.mark.parametrize(
     ("field", "value", "code", "message"),
     [
