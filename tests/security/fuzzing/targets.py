@@ -103,10 +103,11 @@ def _refused(parse: Callable[[], Any]) -> Any:
     try:
         return parse()
     except RequestError as error:
-        assert error.code in ERRORS
-        assert len(error.encode()) < LONGEST_ERROR
-        json.loads(error.encode())
-        return None
+        refusal = error
+    assert refusal.code in ERRORS
+    assert len(refusal.encode()) < LONGEST_ERROR
+    json.loads(refusal.encode())
+    return None
 
 
 def _same_for_another_reader(request: Any, data: bytes, known: frozenset[str]) -> None:
