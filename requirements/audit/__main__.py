@@ -126,7 +126,10 @@ def _options() -> argparse.Namespace:
 
 
 def _locks(project: Path) -> list[Path]:
-    npm = (path for path in project.glob("tests/**/package-lock.json") if "node_modules" not in path.parts)
+    found = (
+        path for folder in ("tests", "benchmarks") for path in project.glob(f"{folder}/**/package-lock.json")
+    )
+    npm = (path for path in found if "node_modules" not in path.parts)
     return [*sorted(project.glob("requirements*.lock")), *sorted(npm)]
 
 

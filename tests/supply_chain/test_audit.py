@@ -13,7 +13,11 @@ def test_nothing_is_found_where_nothing_is_wrong(audit: Audit):
 
 def test_the_projects_own_locks_are_whole_and_name_no_reported_package():
     done = run_audit("--advisories", "none")
-    locks = [*ROOT.glob("requirements*.lock"), *ROOT.glob("tests/**/programs/*/package-lock.json")]
+    locks = [
+        *ROOT.glob("requirements*.lock"),
+        *ROOT.glob("tests/**/programs/*/package-lock.json"),
+        *ROOT.glob("benchmarks/*/package-lock.json"),
+    ]
     assert done.returncode == 0, done.stdout + done.stderr
     assert f" in {len(locks)} locks" in done.stdout
 
