@@ -28,7 +28,7 @@ def main() -> int:
     found: dict[str, list[str]] = {"locks": []}
     packages: list[locks.Locked] = []
     for lock in options.locks:
-        of_lock, findings = locks.read(lock)
+        of_lock, findings = locks.read(lock, policy.scripts)
         packages += of_lock
         found["locks"] += findings
     found["reported packages"] = advisories.matches(packages, advisories.read(OWN_ADVISORIES))
@@ -97,7 +97,9 @@ def _ask_online(lock: Path) -> list[str]:
 
 def _policy(file: Path) -> environments.Policy:
     data = tomllib.loads(file.read_text())
-    return environments.Policy(frozenset(data["licences"]), data["licensed"], data["start_up"])
+    return environments.Policy(
+        frozenset(data["licences"]), data["licensed"], data["start_up"], data["scripts"]
+    )
 
 
 def _options() -> argparse.Namespace:

@@ -33,11 +33,13 @@ class Policy:
         licences: SPDX identifiers and the classifiers that stand for one.
         licensed: By package, the licence that its metadata does not say, or that is accepted for it alone, and why.
         start_up: SHA-256 of a .pth file's content by its name.
+        scripts: npm packages that have a script for their install, and why it may be; it is never run.
     """
 
     licences: frozenset[str]
     licensed: Mapping[str, str] = field(default_factory=dict)
     start_up: Mapping[str, str] = field(default_factory=dict)
+    scripts: Mapping[str, str] = field(default_factory=dict)
 
 
 def start_up_code(environment: Path, project: Path, policy: Policy) -> list[str]:

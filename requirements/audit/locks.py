@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _SHA256 = re.compile(r"--hash=sha256:[0-9a-f]{64}(?=\s|$)")
@@ -30,9 +31,9 @@ class Locked:
     ecosystem: str = "PyPI"
 
 
-def read(path: Path) -> tuple[list[Locked], list[str]]:
-    """Return what a lock of either kind holds, and what is wrong with it."""
-    return _read_npm(path) if path.suffix == ".json" else _read_pip(path)
+def read(path: Path, scripts: Mapping[str, str]) -> tuple[list[Locked], list[str]]:
+    """Return what a lock of either kind holds, and what is wrong with it; `scripts` of npm packages are known."""
+    return _read_npm(path, scripts) if path.suffix == ".json" else _read_pip(path)
 
 
 def _read_pip(path: Path) -> tuple[list[Locked], list[str]]:
@@ -57,7 +58,7 @@ def _read_pip(path: Path) -> tuple[list[Locked], list[str]]:
     return packages, findings
 
 
-def _read_npm(path: Path) -> tuple[list[Locked], list[str]]:
+def _read_npm(path: Path, scripts: Mapping[str, str]) -> tuple[list[Locked], list[str]]:
     packages, findings = [], []
     for place, entry in json.loads(path.read_text())["packages"].items():
         if not place:
@@ -68,6 +69,6 @@ def _read_npm(path: Path) -> tuple[list[Locked], list[str]]:
             findings.append(f"{path.name}: {name} has no sha512 hash")
         if "resolved" in entry:
             findings.append(f"{path.name}: {name} names an address")
-        if entry.get("hasInstallScript"):
+        if entry.get("hasInstallScript") and name not in scripts:
             findings.append(f"{path.name}: {name} runs a script when it is installed")
     return packages, findings
