@@ -62,7 +62,7 @@ class Environment:
 
 
 def forbid_core_files() -> None:
-    """Keep this process and its children from leaving their memory, keys and prompts in it, on disk when they crash."""
+    """Keep this process and its children from leaving their memory, with keys and prompts, on disk in a crash."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -100,13 +100,15 @@ def contract(data: bytes) -> None:
 
 
 def _refused(parse: Callable[[], Any]) -> Any:
+    failure = None
     try:
         return parse()
     except RequestError as error:
-        assert error.code in ERRORS
-        assert len(error.encode()) < LONGEST_ERROR
-        json.loads(error.encode())
-        return None
+        failure = error
+    assert failure.code in ERRORS
+    assert len(failure.encode()) < LONGEST_ERROR
+    json.loads(failure.encode())
+    return None
 
 
 def _same_for_another_reader(request: Any, data: bytes, known: frozenset[str]) -> None:
