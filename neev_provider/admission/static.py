@@ -12,7 +12,7 @@ from neev_provider.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-from neev_provider.admission.terms import Demand, Grant
+    from neev_provider.admission.terms import Demand, Grant
 
 __all__ = ["StaticKeys"]
 

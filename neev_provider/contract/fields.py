@@ -116,13 +116,14 @@ CLIENT_FORBIDDEN_FIELDS: Final = _names(_FORBIDDEN)
 LITELLM_ONLY_FIELDS: Final = _names(_LITELLM_ONLY)
 """Fields whose presence makes a request LiteLLM's to answer."""
 
+_LONGEST_NAME: Final = 256  # characters; a longer one is nobody's, and would take time to look at
 _SHOWN: Final = 100  # characters; a name that is refused by its form may go on for megabytes
 
 
 def forbidden_field(names: Iterable[str]) -> str | None:
     """Return the first of `names` that no client may set, or None."""
     for name in names:
-        if name in CLIENT_FORBIDDEN_FIELDS:
+        if len(name) > _LONGEST_NAME or name in CLIENT_FORBIDDEN_FIELDS:
             return name
         if CLIENT_FORBIDDEN_FAMILY.search(name) and name not in LITELLM_ONLY_FIELDS:
             return name

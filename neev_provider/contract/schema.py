@@ -32,20 +32,29 @@ ModelName = Annotated[
 ]
 ShapeT = TypeVar("ShapeT", bound=Shape)
 
+_MOST_FIELDS: Final = 1000  # of a body; there are some fifty
 _SLICES: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MODEL: Final = msgspec.json.Decoder(ModelName)
+
+
+class _Named(Shape):
+    model: msgspec.Raw
+
+
+_NAMED: Final = msgspec.json.Decoder(_Named)
 
 
 def read_fields(body: bytes) -> dict[str, msgspec.Raw]:
     """Split a JSON object into its top-level fields, each value as the bytes it came as.
 
     Raises:
-        RequestError: `invalid_json` if it is not JSON through and through; `invalid_type` if not an object.
+        RequestError: `invalid_json` if it is not JSON through and through; `invalid_type` if not an object;
+            `invalid_value` if it has a thousand fields and more, each of which would be looked up.
     """
     try:
         if not body.isascii():
             body.decode()  # msgspec does not look at the encoding of strings that it only skips
-        return _SLICES.decode(body)
+        fields = _SLICES.decode(body)
     except msgspec.ValidationError:
         raise RequestError("invalid_type", "The request body must be a JSON object.") from None
     except msgspec.DecodeError as error:
@@ -56,6 +65,9 @@ def read_fields(body: bytes) -> dict[str, msgspec.Raw]:
         raise _not_json(f"invalid UTF-8 (byte {error.start})") from None
     except RecursionError:
         raise _not_json("it is nested too deeply") from None
+    if len(fields) > _MOST_FIELDS:
+        raise RequestError("invalid_value", f"The request body has more than {_MOST_FIELDS:,} fields.")
+    return fields
 
 
 def peek_model(body: bytes) -> str | None:
@@ -64,8 +76,11 @@ def peek_model(body: bytes) -> str | None:
     For a body that `parse_chat` or `parse_speech` refused: NeevAI's rules do not bind other providers' models.
     """
     try:
-        return _MODEL.decode(read_fields(body)["model"])
-    except (RequestError, KeyError, msgspec.ValidationError):
+        if not body.isascii():
+            body.decode()
+        # Without the slices of all other fields: the body may be one that was refused for their number.
+        return _MODEL.decode(_NAMED.decode(body).model)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -6,7 +6,7 @@ Knows types, not what a field means. Called by `admin.py` and the routes beside 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AdminRequest", "parse_fields", "parse_query", "read_exact", "read_value", "unknown"]
 
+_MOST_FIELDS: Final = 1000  # of a body
 _MOST_ITEMS: Final = 1000  # of a list of keys or teams
 _MOST_PARAMETERS: Final = 100
 _LONGEST_SHOWN: Final = 60  # characters of a client's word in an error
@@ -40,13 +41,18 @@ def parse_fields(body: bytes) -> dict[str, msgspec.Raw]:
     if not body.strip():
         return {}
     try:
+        fields = _FIELDS.decode(body)
+        if len(fields) > _MOST_FIELDS:
+            raise RequestError("invalid_value", f"The request body has more than {_MOST_FIELDS:,} fields.")
         _EXACT.decode(body)  # the parts that are kept raw are checked too
-        return _FIELDS.decode(body)
     except msgspec.ValidationError:
         raise RequestError("invalid_type", "The request body must be a JSON object.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = "too deeply nested" if isinstance(error, RecursionError) else str(error)
         raise RequestError("invalid_json", f"The request body is not valid JSON: {reason}.") from None
+    except InvalidOperation:  # an exponent that not even a Decimal has
+        raise RequestError("invalid_value", "The request body holds a number out of range.") from None
+    return fields
 
 
 def parse_query(query: bytes, known: frozenset[str]) -> dict[str, str]:

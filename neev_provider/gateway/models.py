@@ -24,6 +24,8 @@ _ELSEWHERE: Final = {
     "owned_by": "litellm",
 }  # another provider's: LiteLLM says no more of it either
 
+_LONGEST_SHOWN: Final = 100  # characters of a client's word, in an error and in the log
+
 
 async def list_models(exchange: Exchange, services: Services) -> None:
     """Answer GET /v1/models.
@@ -50,13 +52,13 @@ async def retrieve_model(exchange: Exchange, services: Services, name: str) -> N
         RequestError: unknown, or not allowed for this key: 404 either way, so that names cannot be probed.
     """
     principal = await _reader(exchange, services)
-    exchange.notes["model"] = exchange.facts.model = name
+    shown = name if len(name) <= _LONGEST_SHOWN else name[:_LONGEST_SHOWN] + "…"
+    exchange.notes["model"] = exchange.facts.model = shown
     for public in services.router.models():
         if public.name == name and principal.may_call(name):
             body = msgspec.json.encode(_entry(name, public.model, services))
             await exchange.reply(200, body, {b"x-neev-path": b"fast"})
             return
-    shown = name if len(name) <= 100 else name[:100] + "…"  # noqa: PLR2004 - characters of an error message
     raise RequestError("model_not_found", f"The model '{shown}' does not exist here.", param="model")
 
 

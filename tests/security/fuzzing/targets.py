@@ -100,13 +100,14 @@ def contract(data: bytes) -> None:
 
 
 def _refused(parse: Callable[[], Any]) -> Any:
+    failure = None
     try:
         return parse()
     except RequestError as error:
-        refusal = error
-    assert refusal.code in ERRORS
-    assert len(refusal.encode()) < LONGEST_ERROR
-    json.loads(refusal.encode())
+        failure = error
+    assert failure.code in ERRORS
+    assert len(failure.encode()) < LONGEST_ERROR
+    json.loads(failure.encode())
     return None
 
 
