@@ -61,8 +61,10 @@ SEEDS: dict[str, list[bytes]] = {
         b'{"error":{"message":"The model `x` does not exist","code":"model_not_found","param":"model"}}',
     ],
     "admin": [
-        b"key=a&page=2\n"
-        + b'{"key_alias":"a","max_budget":0.1,"budget_duration":"30d","models":["a"],"duration":"1mo"}',
+        (
+            b"key=a&page=2\n"
+            b'{"key_alias":"a","max_budget":0.1,"budget_duration":"30d","models":["a"],"duration":"1mo"}'
+        ),
         b'\n{"team_alias":"t","rpm_limit":5,"metadata":{"a":[1]},"blocked":true,"tags":[]}',
     ],
     "http": [
