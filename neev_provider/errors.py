@@ -124,10 +124,12 @@ class NeevError(Exception):
         if not message.isascii():
             # A lone surrogate, as in a badly decoded path, must not make the error itself unsendable.
             message = message.encode("utf-8", "replace").decode()
+        # What a client sent may be quoted, and a key may stand where none belongs: as a model's name, as a field's.
+        message = redact(message)
         super().__init__(message)
         self.code = code
         self.message = message
-        self.param = param
+        self.param = None if param is None else redact(param)
         self.retry_after = retry_after
         self.upstream_status = upstream_status
         self.status = shape.status

@@ -8,6 +8,7 @@ Made by `upstream.py`; read by both doors.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Final, Self
 
 from neev_provider.upstream_faults import TRANSPORT_FAULTS, bad_response, in_body, timed_out
@@ -233,18 +234,24 @@ class ChatStream(BodyReader):
             self.close()
 
 
+_MEDIA_TYPE: Final = re.compile(
+    r"[\w.+-]{1,60}/[\w.+-]{1,60}(?:; ?[\w.+-]{1,30}=[\w.+-]{1,30}){0,3}", re.ASCII
+)
+
+
 class AudioStream(BodyReader):
     """Speech, as raw bytes; there is at least one.
 
     Attributes:
-        content_type: as upstream gave it.
+        content_type: as upstream gave it, if it is the name of a type with short parameters.
     """
 
     __slots__ = ("_first", "content_type")
 
     def __init__(self, response: Answer, timeouts: Timeouts, remaining: float) -> None:
         super().__init__(response, timeouts, remaining)
-        self.content_type: Final = response.headers.get("content-type") or "audio/mpeg"
+        given = response.headers.get("content-type", "")
+        self.content_type: Final = given if _MEDIA_TYPE.fullmatch(given) else "audio/mpeg"
         self._first = b""
 
     async def start(self) -> None:

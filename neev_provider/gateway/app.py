@@ -95,6 +95,9 @@ class Gateway:
         log = self._services.access_log
         if log is not None:
             path: str = exchange.scope["path"][:200]
+            model = exchange.notes.get("model")
+            if model is not None and "-" in model:
+                exchange.notes["model"] = redact(model)  # as far as it is the client's word
             log.write(
                 {
                     "request_id": exchange.request_id.decode(),

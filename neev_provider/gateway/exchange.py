@@ -13,7 +13,7 @@ import time
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from neev_provider.errors import NeevError, RequestError
+from neev_provider.errors import NeevError, RequestError, redact
 from neev_provider.gateway.request_facts import RequestFacts
 
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        given = self.headers.get(b"x-request-id", b"")
-        self.request_id = given if _SANE_ID.fullmatch(given) else b"req_" + secrets.token_hex(12).encode()
+        self.request_id = _sane_id(self.headers.get(b"x-request-id")) or _new_id()
         self.status = 0
         self.notes: dict[str, Any] = {}
         self.answer_headers: dict[bytes, bytes] = {}
@@ -277,6 +276,18 @@ class Exchange:
         """Send the end of the body."""
         await self._send({"type": "http.response.body", "body": b""})
         self.facts.ended_at = time.perf_counter()
+
+
+def _sane_id(given: bytes | None) -> bytes | None:
+    """Return a client's id of its request, unless it cannot be shown everywhere: it is odd, or a key."""
+    if given is None or not _SANE_ID.fullmatch(given):
+        return None
+    text = given.decode("ascii")
+    return given if redact(text) == text else None
+
+
+def _new_id() -> bytes:
+    return b"req_" + secrets.token_hex(12).encode()
 
 
 @contextmanager

@@ -11,6 +11,8 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from neev_provider.errors import redact
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -81,10 +83,13 @@ class Routes:
     def find(self, path: str) -> Route | None:
         """Return the route of a path, or None if it is not let through.
 
+        One that holds a key is not: LiteLLM's own log would show it.
+
         Args:
             path: as the client sent it, without the query, undecoded.
         """
-        return next((route for route in self._routes if route.expression.fullmatch(path)), None)
+        found = next((route for route in self._routes if route.expression.fullmatch(path)), None)
+        return found if redact(path) == path else None
 
 
 def passed_query(query: bytes, method: str) -> str:
@@ -94,11 +99,16 @@ def passed_query(query: bytes, method: str) -> str:
         query: without the question mark.
         method: a POST's query says nothing that is not in its body, but to vendors' routes.
     """
-    pairs = (pair for pair in query.split(b"&") if _PAIR.fullmatch(pair))
+    pairs = (pair for pair in query.split(b"&") if _PAIR.fullmatch(pair) and not _holds_a_key(pair))
     names = _QUERY - {b"stream"} if method == "POST" else _QUERY
     return b"&".join(pair for pair in pairs if unquote_to_bytes(pair.partition(b"=")[0]) in names).decode(
         "ascii"
     )
+
+
+def _holds_a_key(pair: bytes) -> bool:
+    text = unquote_to_bytes(pair).decode("latin-1")
+    return redact(text) != text
 
 
 def _route(name: str) -> Route:

@@ -140,6 +140,9 @@ class TestFields:
         if code != "team_not_found":
             assert f"'{param}'" in error["message"]
 
+    def test_a_number_without_a_fraction_is_whole_however_it_is_written(self, admin):
+        assert admin.post("/key/generate", rpm_limit=60.0)["rpm_limit"] == 60
+
     @pytest.mark.parametrize("written", ["0.0000000001", "1.0000000000000000000000000000000000001", "1e999999999",
                                          "1e-999999999", "123456789012345678901234567890.1"])  # fmt: skip
     def test_money_that_is_none_is_refused(self, admin, written):

@@ -161,6 +161,8 @@ class TestRefusals:
             ("/spend/daily", {"since": "yesterday"}, "invalid_value", "since"),
             ("/spend/daily", {"since": "1mo"}, "invalid_value", "since"),
             ("/spend/daily", {"since": "400d"}, "invalid_value", "since"),
+            ("/spend/daily", {"end_date": "yesterday"}, "missing_required_parameter", "start_date"),
+            ("/spend/daily", {"since": "1d", "end_date": "2026-01-31"}, "invalid_value", "since"),
             ("/spend/daily", {"start_date": "2026-01-01"}, "missing_required_parameter", "end_date"),
             ("/spend/daily", {"api_key": "../x"}, "key_not_found", "api_key"),
             ("/spend/logs", {}, "missing_required_parameter", "start_date"),

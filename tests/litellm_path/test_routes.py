@@ -21,7 +21,7 @@ ADMIN = [
     "/invitation/new", "/get/config/callbacks", "/v1/model/info", "/sso/key/generate", "/v2/login", "/guardrails/list",
 ]  # fmt: skip
 OTHERS = [
-    "/", "/docs", "/redoc", "/openapi.json", "/ui", "/ui/", "/metrics", "/metrics/", "/health/services", "/routes", "/test",
+    "/", "/docs", "/redoc", "/ui", "/ui/", "/metrics", "/metrics/", "/health/services", "/routes", "/test",
     "/openai/v1/chat/completions", "/openai/chat/completions", "/anthropic/v1/messages", "/vertex_ai/x", "/gemini/x",
     "/bedrock/model/x/invoke", "/azure/x", "/cohere/v1/chat", "/mcp", "/v1/mcp/server", "/utils/transform_request",
     "/v1/files", "/v1/batches", "/v1/fine_tuning/jobs", "/v1/assistants", "/v1/threads", "/v1/realtime", "/v1/vector_stores",
