@@ -181,14 +181,7 @@ def block(
     config: ConfigOption = CONFIG,
 ) -> None:
     """Refuse a key's calls from now on; its limits and spend stay."""
-
-    async def work(opened: Store) -> KeyInfo:
-        keys = Keys(opened)
-        found = await keys.find_key(key)
-        await keys.block_key(found.id, by=who(by))
-        return found
-
-    typer.echo(f"{_name(run(StoreChoice(store, state, config), work))} is blocked.")
+    _set_blocked(key, by, StoreChoice(store, state, config), blocked=True)
 
 
 @app.command("unblock")
@@ -200,14 +193,7 @@ def unblock(
     config: ConfigOption = CONFIG,
 ) -> None:
     """Let a key's calls in again."""
-
-    async def work(opened: Store) -> KeyInfo:
-        keys = Keys(opened)
-        found = await keys.find_key(key)
-        await keys.unblock_key(found.id, by=who(by))
-        return found
-
-    typer.echo(f"{_name(run(StoreChoice(store, state, config), work))} is not blocked.")
+    _set_blocked(key, by, StoreChoice(store, state, config), blocked=False)
 
 
 @app.command("rotate")
@@ -271,6 +257,16 @@ def new_token(
             "invalid_value", "'--team' must be the id of a team: letters, digits and hyphens.", param="team"
         )
     typer.echo(tokens.new_token(tokens.new_key_id(team)))
+
+
+def _set_blocked(key: str, by: str | None, choice: StoreChoice, *, blocked: bool) -> None:
+    async def work(opened: Store) -> KeyInfo:
+        keys = Keys(opened)
+        found = await keys.find_key(key)
+        await (keys.block_key if blocked else keys.unblock_key)(found.id, by=who(by))
+        return found
+
+    typer.echo(f"{_name(run(choice, work))} is {'blocked' if blocked else 'not blocked'}.")
 
 
 def _show(key: KeyInfo, *, as_json: bool) -> None:

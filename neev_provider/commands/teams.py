@@ -185,14 +185,7 @@ def block(
     config: ConfigOption = CONFIG,
 ) -> None:
     """Refuse the calls of all keys of a team from now on."""
-
-    async def work(opened: Store) -> str:
-        keys = Keys(opened)
-        found = await keys.find_team(team)
-        await keys.block_team(found.id, by=who(by))
-        return found.id
-
-    typer.echo(f"Team {run(StoreChoice(store, state, config), work)} is blocked.")
+    _set_blocked(team, by, StoreChoice(store, state, config), blocked=True)
 
 
 @app.command("unblock")
@@ -204,14 +197,7 @@ def unblock(
     config: ConfigOption = CONFIG,
 ) -> None:
     """Let the calls of a team's keys in again."""
-
-    async def work(opened: Store) -> str:
-        keys = Keys(opened)
-        found = await keys.find_team(team)
-        await keys.unblock_team(found.id, by=who(by))
-        return found.id
-
-    typer.echo(f"Team {run(StoreChoice(store, state, config), work)} is not blocked.")
+    _set_blocked(team, by, StoreChoice(store, state, config), blocked=False)
 
 
 @app.command("revoke")
@@ -238,6 +224,16 @@ def revoke(
         typer.confirm(f"Revoke team {found.id}{its}?", abort=True)
     run(choice, lambda opened: Keys(opened).delete_team(found.id, with_keys=with_keys, by=who(by)))
     typer.echo(f"Team {found.id} is revoked.")
+
+
+def _set_blocked(team: str, by: str | None, choice: StoreChoice, *, blocked: bool) -> None:
+    async def work(opened: Store) -> TeamInfo:
+        keys = Keys(opened)
+        found = await keys.find_team(team)
+        await (keys.block_team if blocked else keys.unblock_team)(found.id, by=who(by))
+        return found
+
+    typer.echo(f"Team {run(choice, work).id} is {'blocked' if blocked else 'not blocked'}.")
 
 
 def _show(team: TeamInfo, *, as_json: bool) -> None:
