@@ -76,7 +76,7 @@ class TestRoutes:
         "path",
         [
             "/v1/key/generate", "/user/new", "/model/new", "/config/update", "/global/spend", "/ui",
-            "/ui/", "/", "/docs", "/openapi.json", "/metrics", "/health", "/v1/files", "/v1/batches", "/anthropic/v1/messages",
+            "/ui/", "/", "/docs", "/metrics", "/health", "/v1/files", "/v1/batches", "/anthropic/v1/messages",
             "/vertex_ai/x", "/openai/v1/models", "/sso/key/generate", "/v1/embeddings/", "/v1/EMBEDDINGS", "//v1/embeddings",
             "/v1//embeddings", "/v1/embeddings/../../key/generate", "/v1/embeddings/%2e%2e/%2e%2e/key/generate",
             "/v1/responses/..", "/v1/responses/%2e%2e", "/v1/responses/a%2Fb", "/v1/responses/a;b", "/v1/responses/a%00",
