@@ -23,7 +23,8 @@ from neev_provider.store import Store
 from tests.admin.test_refusals import ROUTES
 
 CHAT, SPEECH = "/v1/chat/completions", "/v1/audio/speech"
-OWN = {"date", "x-request-id"}
+# `connection` tells whether the body had come when the head was refused, not what was refused.
+OWN = {"date", "x-request-id", "connection"}
 MESSAGES = [{"role": "user", "content": "x"}]
 
 
