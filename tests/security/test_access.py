@@ -23,7 +23,7 @@ from neev_provider.store import Store
 from tests.admin.test_refusals import ROUTES
 
 CHAT, SPEECH = "/v1/chat/completions", "/v1/audio/speech"
-# A refusal closes the connection if the body had not arrived by then, whatever the key was.
+# `connection` tells whether the body had come when the head was refused, not what was refused.
 OWN = {"date", "x-request-id", "connection"}
 MESSAGES = [{"role": "user", "content": "x"}]
 

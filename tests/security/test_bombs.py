@@ -34,8 +34,8 @@ BOMBS = {
     "a negative exponent for money": b'{"max_budget":1e-999999999}',
     "a string of ten million characters": field("key_alias", b'"' + b"x" * HUGE + b'"'),
     "a key of ten million characters": b'{"' + b"x" * HUGE + b'":1}',
-    "a million keys": b"{" + b",".join(b'"%x":1' % n for n in range(900_000)) + b"}",
-    "one key a million times": b"{" + b",".join([b'"key":1'] * 1_000_000) + b"}",
+    "200,000 keys": b"{" + b",".join(b'"%x":1' % n for n in range(200_000)) + b"}",
+    "one key half a million times": b"{" + b",".join([b'"key":1'] * 500_000) + b"}",
     "a model twice": b'{"model":"house","model":"nope","messages":[{"role":"user","content":"x"}]}',
     "a million nulls": field("messages", b"[" + b"null," * 1_900_000 + b"null]"),
     "ten million escapes": field("stop", b'"' + b"\\u0041" * 1_600_000 + b'"'),
@@ -83,7 +83,7 @@ def test_every_route_bears_it_and_answers_in_a_few_words(admin, holder, bomb):
 REFUSED = [
     bomb
     for bomb in BOMBS
-    if bomb.startswith(("deep", "arrays", "a million", "NaN", "a lone", "no UTF", "UTF", "NUL"))
+    if bomb.startswith(("deep", "arrays", "a million", "200,000", "NaN", "a lone", "no UTF", "UTF", "NUL"))
 ]
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from tests.admin.conftest import Admin
 from tests.faults.house import config
-from tests.proxy.serving import serving
+from tests.proxy.serving import free_port, serving
 from tests.security.test_bombs import peak, worker_of
 from tests.security.trap import Trap, trap
 
@@ -33,7 +33,7 @@ SPACES = gzip.compress(b'{"id":"1","choices":[' + b" " * 300_000_000, 9)
 
 
 def head(status: int = 200, *lines: str, media: str = "application/json", length: int | None = None) -> bytes:
-    framing = "Connection: close" if length is None else f"Content-Length: {length}"
+    framing = "Connection: close" if length is None else f"Connection: close\r\nContent-Length: {length}"
     return "\r\n".join([f"HTTP/1.1 {status} X", f"Content-Type: {media}", framing, *lines, "", ""]).encode(
         "latin-1"
     )
@@ -118,7 +118,7 @@ class Hostile:
 @contextlib.contextmanager
 def hostile() -> Iterator[Hostile]:
     plays = {f"{kind}-{n}": play for kind, table in TABLES.items() for n, play in enumerate(table.values())}
-    with socket.create_server(("127.0.0.1", 0), backlog=50) as listener:
+    with socket.create_server(("127.0.0.1", free_port()), backlog=50) as listener:
 
         def serve(connection: socket.socket) -> None:
             with connection, contextlib.suppress(OSError):

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.proxy.serving import free_port
+
 
 @dataclass
 class Trap:
@@ -26,7 +28,7 @@ class Trap:
 
 @contextlib.contextmanager
 def trap() -> Iterator[Trap]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", free_port())) as listener:
         set_up = Trap(listener.getsockname()[1])
 
         def listen() -> None:
@@ -120,7 +122,7 @@ class Parrot(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Parrot)
+        super().__init__(("127.0.0.1", free_port()), _Parrot)
         self.seen: list[dict[str, str]] = []
 
     @property
