@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container
     from pathlib import Path
 
 _SHA256 = re.compile(r"--hash=sha256:[0-9a-f]{64}(?=\s|$)")
@@ -31,7 +31,7 @@ class Locked:
     ecosystem: str = "PyPI"
 
 
-def read(path: Path, scripts: Mapping[str, str]) -> tuple[list[Locked], list[str]]:
+def read(path: Path, scripts: Container[str] = ()) -> tuple[list[Locked], list[str]]:
     """Return what a lock of either kind holds, and what is wrong with it; `scripts` of npm packages are known."""
     return _read_npm(path, scripts) if path.suffix == ".json" else _read_pip(path)
 
@@ -58,7 +58,7 @@ def _read_pip(path: Path) -> tuple[list[Locked], list[str]]:
     return packages, findings
 
 
-def _read_npm(path: Path, scripts: Mapping[str, str]) -> tuple[list[Locked], list[str]]:
+def _read_npm(path: Path, scripts: Container[str]) -> tuple[list[Locked], list[str]]:
     packages, findings = [], []
     for place, entry in json.loads(path.read_text())["packages"].items():
         if not place:

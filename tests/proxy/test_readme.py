@@ -240,9 +240,17 @@ def measures(tmp_path: Path) -> None:
     assert "python -m benchmarks --only gateway\n" in make("-n", "bench", "ARGS=--only gateway")
 
 
+def measures_peers(tmp_path: Path) -> None:
+    """What it is made of is run by tests/benchmarks; the whole needs root and a quarter of an hour."""
+    assert re.search(
+        r"unshare --net .* -m benchmarks\.peers --seconds 1'", make("-n", "bench-peers", "ARGS=--seconds 1")
+    )
+
+
 COMMANDS = {
     "make run": starts,
     "make bench": measures,
+    "make bench-peers": measures_peers,
     "neev-gateway doctor": examines,
     "neev-gateway models list": lists_models,
     "neev-gateway models sync-config": writes_the_whole_catalog_with_prices,
