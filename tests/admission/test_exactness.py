@@ -99,10 +99,17 @@ class TestTheLastSixtySeconds:
 
     async def test_a_limit_of_100_000_is_as_exact(self, keys, access, clock, valkey):
         made = await keys.create_key({"rpm_limit": 100_000}, by="test")
-        token, win = made.token, f"neev:{{{made.key.id}}}:win:{made.key.id}"
+        token, account = made.token, f"neev:{{{made.key.id}}}:use:{made.key.id}"
         grant = await access.admit(token, ONE)
-        second = clock.moved // 1000 % 61
-        valkey.client().hset(win, mapping={"r": 99_999, f"r{second}": 99_999})
+        # As if this second's one request had been so many.
+        valkey.client().eval(
+            "local a = {cmsgpack.unpack(redis.call('HGET', KEYS[1], 'a'))}; a[8] = tonumber(ARGV[2]); "
+            "redis.call('HSET', KEYS[1], 'a', cmsgpack.pack(unpack(a)), ARGV[1], a[8] * 1e10)",
+            1,
+            account,
+            f"b{clock.moved // 1000 % 61}",
+            99_999,
+        )
         clock.moved += 59_999
         last = await access.admit(token, ONE)
         assert last.headers[b"x-ratelimit-remaining-requests"] == b"0"
@@ -125,6 +132,22 @@ class TestTheLastSixtySeconds:
         assert refused.value.retry_after == 31
         clock.moved += 31_000
         await access.admit(token, ONE)
+
+    async def test_what_another_team_of_that_name_took_is_not_given_back(self, keys, access, clock):
+        limits = {"tpm_limit": 100}
+        await keys.create_team(limits, team_id="again", by="test")
+        old = (await keys.create_key(team="again", by="test")).token
+        grants = [await access.admit(old, ONE) for _ in range(4)]  # each takes 20
+        await keys.delete_team("again", with_keys=True, by="test")
+        await keys.create_team(limits, team_id="again", by="test")
+        new = (await keys.create_key(team="again", by="test")).token
+        await access.admit(new, ONE)
+        for grant in grants:
+            grant.settle(Spent(prompt_tokens=0, completion_tokens=0, cost_nanos=0, model=""))
+        await access.flush()
+        last = await access.admit(new, ONE)
+        # Their tokens come off the same second's, which has 20 to take them from; more there is not to give.
+        assert last.headers[b"x-ratelimit-remaining-tokens"] == b"80"
 
     async def test_a_request_larger_than_the_limit_is_never_worth_repeating(self, keys, access):
         token = (await keys.create_key({"tpm_limit": 19}, by="test")).token

@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+from tests import accounts
 from tests.faults.house import (
     COMPLETION,
     PROMPT,
@@ -38,8 +39,8 @@ async def streams_begun(house, account, body, number: int = STREAMS) -> list[asy
 async def raw_ledger(house, account) -> tuple[int, int]:
     """Return nano-USD held and leases open as they stand in the store; asking this expires nothing."""
     name = f"neev:{{{account.team}}}:use:{account.key}"
-    held, leases = await house.store.call(name, "HMGET", name, "held", "par")
-    return int(held), int(leases)
+    stored = await house.store.call(name, "EVAL", accounts.READ, "1", name)
+    return stored[accounts.HELD], stored[accounts.PARALLEL]
 
 
 async def until_expired(house, account) -> None:

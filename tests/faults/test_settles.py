@@ -19,6 +19,7 @@ from neev_provider.admission.virtual import VirtualKeys
 from neev_provider.errors import ServerError
 from neev_provider.store import Store
 from neev_provider.store.node import Timing
+from tests import accounts
 from tests.faults.house import PATIENT
 from tests.store.servers import server
 
@@ -119,7 +120,8 @@ class TestAStoreThatForgetsWhatItHadConfirmed:
             await self.settled(access, made.token, 70)  # more than go in one write
             forgetful.stop(signal.SIGKILL)
             forgetful.start()
-            assert forgetful.client().hget(f"neev:{{{made.key.id}}}:use:{made.key.id}", "spent") == b"12000"
+            account = forgetful.client().eval(accounts.READ, 1, f"neev:{{{made.key.id}}}:use:{made.key.id}")
+            assert account[accounts.SPENT] == 12_000
             if goes_on:
                 await self.until_back(store)
                 await self.settled(access, made.token, 1)

@@ -40,8 +40,8 @@ end
 -- Parallel leases
 for _, subject in ipairs(subjects) do
   local r = subject.record
-  subject.use = usage_of(subject.suffix, r[PERIOD], r[ANCHOR], now)
-  if r[PARALLEL] and subject.use.par >= r[PARALLEL] then
+  subject.account = account_now(subject.suffix, r[PERIOD], r[ANCHOR])
+  if r[PARALLEL] and subject.account.parallel >= r[PARALLEL] then
     return refuse('parallel', subject.whose, nil, r[PARALLEL])
   end
 end
@@ -49,62 +49,59 @@ end
 -- The last 60 seconds
 local tokens = tonumber(ARGV[8])
 
-local function read_window(subject)
-  local name = prefix .. 'win' .. subject.suffix
-  local slot = second % BUCKETS
-  local stored = call('HMGET', name, 'last', 'r', 't', 'r' .. slot, 't' .. slot)
-  local last = tonumber(stored[1])
-  local at = second
-  if last and last > second then -- the clock went back
-    at, slot = last, last % BUCKETS
-    stored = call('HMGET', name, 'last', 'r', 't', 'r' .. slot, 't' .. slot)
+-- What a subject had counted by now, to be written if the request is let in.
+local function minute_of(account)
+  local last, at = account.last, second
+  if at < last then -- the clock went back
+    at = last
+    account.bucket = tonumber(call('HGET', account.name, 'b' .. at % BUCKETS)) or 0
   end
-  local w = {name = name, at = at, last = last, slot = slot, requests = 0, tokens = 0, slot_requests = 0, slot_tokens = 0}
-  if not last or at - last >= BUCKETS then
-    w.is_over = last
-    return w
-  end
-  w.requests, w.tokens = tonumber(stored[2]), tonumber(stored[3])
   if at == last then
-    w.slot_requests, w.slot_tokens = tonumber(stored[4]) or 0, tonumber(stored[5]) or 0
-    return w
+    return {at = at, bucket = account.bucket, requests = account.requests, tokens = account.tokens}
   end
-  -- The buckets between hold seconds that have left the window. They are removed when the request is let in.
-  local fields, gone = {}, {}
-  for s = last + 1, at do
-    fields[#fields + 1] = 'r' .. s % BUCKETS
-    fields[#fields + 1] = 't' .. s % BUCKETS
-  end
-  local old = call('HMGET', name, unpack(fields))
-  for i = 1, #fields, 2 do
-    if old[i] then
-      w.requests = w.requests - tonumber(old[i])
-      gone[#gone + 1] = fields[i]
+  -- The buckets since then hold seconds that have left the window.
+  local between, gone = {}, {}
+  if at - last >= BUCKETS then
+    if last > 0 then
+      for s = 0, BUCKETS - 1 do
+        gone[#gone + 1] = 'b' .. s
+      end
     end
-    if old[i + 1] then
-      w.tokens = w.tokens - tonumber(old[i + 1])
-      gone[#gone + 1] = fields[i + 1]
+    return {at = at, bucket = 0, requests = 0, tokens = 0, gone = gone}
+  end
+  local requests, tokens = floor(account.bucket / SHARE), account.bucket % SHARE
+  for s = last + 1, at - 1 do
+    between[#between + 1] = 'b' .. s % BUCKETS
+  end
+  if between[1] then
+    local buckets = call('HMGET', account.name, unpack(between))
+    for i = 1, #between do
+      if buckets[i] then
+        requests, tokens = requests + floor(buckets[i] / SHARE), tokens + buckets[i] % SHARE
+        gone[#gone + 1] = between[i]
+      end
     end
   end
-  w.gone = gone
-  return w
+  return {at = at, bucket = 0, requests = account.requests - requests, tokens = account.tokens - tokens, gone = gone}
 end
 
--- Milliseconds until `needed` of the oldest have left the window.
-local function wait_for(w, letter, needed)
-  if not w.last or w.is_over then
+-- Milliseconds until `needed` requests, or else tokens, of the oldest have left the window.
+local function wait_for(subject, is_requests, needed)
+  local last, at = subject.account.last, subject.minute.at
+  if at - last >= BUCKETS then
     return BUCKETS * 1000
   end
   local fields = {}
   -- The buckets of the seconds since the last request hold what has left the window.
-  for s = w.at - BUCKETS + 1, w.last do
-    fields[#fields + 1] = letter .. s % BUCKETS
+  for s = at - BUCKETS + 1, last do
+    fields[#fields + 1] = 'b' .. s % BUCKETS
   end
-  local counts, freed = call('HMGET', w.name, unpack(fields)), 0
+  local buckets, freed = call('HMGET', subject.account.name, unpack(fields)), 0
   for i = 1, #fields do
-    freed = freed + (tonumber(counts[i]) or 0)
+    local bucket = tonumber(buckets[i]) or 0
+    freed = freed + (is_requests and floor(bucket / SHARE) or bucket % SHARE)
     if freed >= needed then
-      return (w.at - BUCKETS + i + BUCKETS) * 1000 - now
+      return (at - BUCKETS + i + BUCKETS) * 1000 - now
     end
   end
   return BUCKETS * 1000
@@ -112,22 +109,22 @@ end
 
 for _, subject in ipairs(subjects) do
   if subject.record[RPM] or subject.record[TPM] then
-    subject.seconds = read_window(subject)
+    subject.minute = minute_of(subject.account)
   end
 end
 for _, subject in ipairs(subjects) do
-  local limit, w = subject.record[RPM], subject.seconds
-  if limit and w.requests + 1 > limit then
-    return refuse('requests', subject.whose, wait_for(w, 'r', w.requests + 1 - limit), limit)
+  local limit, minute = subject.record[RPM], subject.minute
+  if limit and minute.requests + 1 > limit then
+    return refuse('requests', subject.whose, wait_for(subject, true, minute.requests + 1 - limit), limit)
   end
 end
 for _, subject in ipairs(subjects) do
-  local limit, w = subject.record[TPM], subject.seconds
-  if limit and w.tokens + tokens > limit then
+  local limit, minute = subject.record[TPM], subject.minute
+  if limit and minute.tokens + tokens > limit then
     if tokens > limit then
       return refuse('too_many_tokens', subject.whose, nil, limit, tokens)
     end
-    return refuse('tokens', subject.whose, wait_for(w, 't', w.tokens + tokens - limit), limit, tokens)
+    return refuse('tokens', subject.whose, wait_for(subject, false, minute.tokens + tokens - limit), limit, tokens)
   end
 end
 
@@ -139,20 +136,20 @@ if left and left < least then
   return refuse('budget', 'gateway', nil)
 end
 for _, subject in ipairs(subjects) do
-  local budget, use = subject.record[BUDGET], subject.use
+  local budget, account = subject.record[BUDGET], subject.account
   if budget and least > 0 then
-    local room = budget - use.spent - use.held
+    local room = budget - account.spent - account.held
     if room < least then
       -- Calls in flight give back what they do not use; what is spent comes back with the next window.
-      local is_spent = budget - use.spent < least
+      local is_spent = budget - account.spent < least
       local retry = nil
       if not is_spent then
         retry = 1000
-      elseif use.reset then
-        retry = use.reset - now
+      elseif account.reset < NEVER then
+        retry = account.reset - now
       end
-      return refuse('budget', subject.whose, retry, budget, use.spent, use.held,
-        use.reset and use.reset or '', is_spent and '1' or '0')
+      return refuse('budget', subject.whose, retry, budget, account.spent, account.held,
+        account.reset < NEVER and account.reset or '', is_spent and '1' or '0')
     end
     left = left and min(left, room) or room
   end
@@ -164,30 +161,22 @@ local held = is_priced and fixed + cap * unit or 0
 
 -- Everything is there: take it.
 for _, subject in ipairs(subjects) do
-  local use, w = subject.use, subject.seconds
-  if use.is_new then
-    call('HSET', use.name, 'w', use.window, 'e', use.reset or NEVER, 'pw', '', 'spent', '0', 'held', held,
-      'par', use.par + 1)
+  local account, minute = subject.account, subject.minute
+  account.held, account.parallel = account.held + held, account.parallel + 1
+  if minute then
+    if minute.gone and minute.gone[1] then
+      call('HDEL', account.name, unpack(minute.gone))
+    end
+    local taken = min(tokens, SHARE - 1 - minute.bucket % SHARE)
+    account.last, account.requests, account.tokens = minute.at, minute.requests + 1, minute.tokens + taken
+    keep(account, 'b' .. minute.at % BUCKETS, minute.bucket + SHARE + taken)
   else
-    call('HSET', use.name, 'held', use.held + held, 'par', use.par + 1)
-  end
-  if w then
-    if w.is_over then
-      call('DEL', w.name)
-    elseif w.gone and w.gone[1] then
-      call('HDEL', w.name, unpack(w.gone))
-    end
-    w.requests, w.tokens = w.requests + 1, w.tokens + tokens
-    call('HSET', w.name, 'last', w.at, 'r', w.requests, 't', w.tokens,
-      'r' .. w.slot, w.slot_requests + 1, 't' .. w.slot, w.slot_tokens + tokens)
-    if not w.last or w.is_over or floor(w.last / 30) ~= floor(w.at / 30) then
-      call('EXPIRE', w.name, WINDOW_TTL)
-    end
+    keep(account)
   end
 end
 call('HSET', prefix .. 'leases', lease_id, cmsgpack.pack({
-  ARGV[3], now, tokens, held, subjects[1].use.window, team and subjects[2].use.window or '',
-  subjects[1].seconds and subjects[1].seconds.at or 0, team and subjects[2].seconds and subjects[2].seconds.at or 0,
+  ARGV[3], now, tokens, held, subjects[1].account.window, team and subjects[2].account.window or '',
+  subjects[1].minute and subjects[1].minute.at or 0, team and subjects[2].minute and subjects[2].minute.at or 0,
   tonumber(ARGV[9]), fixed, model,
 }))
 call('ZADD', prefix .. 'due', now + ARGV[7], lease_id)
@@ -195,7 +184,7 @@ call('ZADD', prefix .. 'due', now + ARGV[7], lease_id)
 local k, t = subjects[1], subjects[2] or {record = {}}
 local function room(subject, limit, used)
   local bound = subject.record[limit]
-  return bound and bound - subject.seconds[used] or 0
+  return bound and bound - subject.account[used] or 0
 end
 -- Packed, because Redis takes half a microsecond to send each number by itself.
 return {'ok', expired, expired_nanos, cmsgpack.pack({key[WHO], team and team[MODELS] or '', cap, held, now, {

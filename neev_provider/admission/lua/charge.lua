@@ -3,7 +3,7 @@
 -- nothing was produced). Returns the nano-USD that were charged now.
 
 local EVENT = 10
-local close_lease, add_to_day, charge, correct_tokens = ledger()
+local close_lease, add_to_day, charge_all = ledger()
 
 local function settle(at_arg)
   local id, key_id, at = ARGV[at_arg + 1], ARGV[at_arg + 2], tonumber(ARGV[at_arg + 3])
@@ -29,12 +29,7 @@ local function settle(at_arg)
     -- It expired, and its prompt was charged under the name that was asked for: take that back.
     local lease = cmsgpack.unpack(packed)
     local already = lease[PROMPT_NANOS]
-    charge(':' .. key_id, lease[KEY_WINDOW], nanos - already, 0, 0)
-    correct_tokens(':' .. key_id, lease[KEY_SECOND], prompt + completion - lease[PROMPT])
-    if lease[TEAM_WINDOW] ~= '' then
-      charge('', lease[TEAM_WINDOW], nanos - already, 0, 0)
-      correct_tokens('', lease[TEAM_SECOND], prompt + completion - lease[PROMPT])
-    end
+    charge_all(lease, nanos - already, 0, 0, prompt + completion - lease[PROMPT])
     add_to_day(lease[AT], key_id, lease[MODEL], -1, -lease[PROMPT], 0, -already, -1, 0)
     if requests == 1 then
       add_to_day(lease[AT], key_id, model, 1, prompt, completion, nanos, estimated, characters)
@@ -50,11 +45,9 @@ local function settle(at_arg)
   for _, subject in ipairs({{':' .. key_id, 'key:' .. key_id}, {'', 'team'}}) do
     local record = call('HMGET', prefix .. subject[2], 'models', 'period', 'anchor')
     if record[1] then
-      local use = usage_of(subject[1], record[2], record[3], now)
-      if use.is_new then
-        call('HSET', use.name, 'w', use.window, 'e', use.reset or NEVER, 'pw', '')
-      end
-      call('HSET', use.name, 'spent', use.spent + nanos, 'held', use.held)
+      local account = account_now(subject[1], record[2], record[3])
+      account.spent = account.spent + nanos
+      keep(account)
     end
   end
   add_to_day(at, key_id, model, 1, prompt, completion, nanos, estimated, characters)

@@ -6,9 +6,9 @@
 --
 --   key:<id>, team   records: secrets, limits, budget (hash; written by record.lua)
 --   ids, audit       the owner's keys (set), and who changed what (stream)
---   use<suffix>      w, e, pw: the budget's window, when it ends (ms), and those that it replaced when its duration was
---                    changed; spent, held: nano-USD; par: open leases
---   win<suffix>      requests and tokens by second (61 buckets r0..r60, t0..t60), their sums r and t, last second
+--   use<suffix>      a: a subject's account, packed (account_of); b0..b60: its last minute by second, requests and
+--                    tokens as one number (SHARE). One hash and few fields: each costs as much as all that is done
+--                    with it
 --   leases, due      open leases (hash) and when they expire (sorted set, ms)
 --   untold           leases that a reader found expired, and what was charged for them, until a sweep tells the total
 --   late:<lease>     a lease that expired, until its process settles it after all
@@ -29,7 +29,7 @@ end
 local second = floor(now / 1000)
 
 local BUCKETS = 61       -- any 60 s touch at most 61 whole seconds
-local WINDOW_TTL = 120   -- seconds
+local SHARE = 1e10       -- a bucket is requests * SHARE + tokens: exact to 900,000 requests in a second
 local DAY_TTL = 400 * 86400
 local LATE_TTL = 86400
 local DAY_MS = 86400000
@@ -70,11 +70,11 @@ local function day_name(ms)
   return prefix .. 'day:' .. string.format('%04d%02d%02d', civil(floor(ms / DAY_MS)))
 end
 
--- The budget's window at a time: its id, and when the next begins (ms; nil for never).
+-- The budget's window at a time: its id, and when the next begins (ms).
 -- A period is '' (one window for ever), milliseconds from the anchor, or '<n>mo': calendar months, UTC.
 local function window_at(period, anchor, at)
   if not period or period == '' then
-    return 'total', nil
+    return 'total', NEVER
   end
   if string.sub(period, -2) == 'mo' then
     local months = tonumber(string.sub(period, 1, -3))
@@ -100,26 +100,46 @@ local function has_ended(stored, current)
   return kind ~= current_kind or tonumber(index) < tonumber(current_index)
 end
 
--- What a subject has used; in a new window nothing is spent or held.
-local function usage_of(suffix, period, anchor, at)
+-- What a subject has used, with its bucket of a second. All zero, and window nil, if nothing is known of it.
+local function account_of(suffix, bucket_of)
   local name = prefix .. 'use' .. suffix
-  local stored = call('HMGET', name, 'w', 'spent', 'held', 'par', 'e')
-  local use = {
-    name = name, window = stored[1], reset = tonumber(stored[5]),
-    spent = tonumber(stored[2]) or 0, held = tonumber(stored[3]) or 0, par = tonumber(stored[4]) or 0,
+  local stored = call('HMGET', name, 'a', 'b' .. bucket_of % BUCKETS)
+  local window, reset, replaced, spent, held, parallel, last, requests, tokens
+  if stored[1] then
+    window, reset, replaced, spent, held, parallel, last, requests, tokens = cmsgpack.unpack(stored[1])
+  end
+  return {
+    name = name,
+    window = window,              -- the budget's
+    reset = reset or 0,           -- when it ends, ms
+    replaced = replaced or '',    -- windows that it replaced when the budget's duration was changed
+    spent = spent or 0, held = held or 0, -- nano-USD
+    parallel = parallel or 0,     -- open leases
+    last = last or 0,             -- second of the last request that was counted
+    requests = requests or 0, tokens = tokens or 0, -- in the minute that ended with it
+    bucket = tonumber(stored[2]) or 0,
   }
-  if not use.reset or at >= use.reset then
+end
+
+-- Keep an account, and values of buckets.
+local function keep(account, ...)
+  call('HSET', account.name, 'a', cmsgpack.pack(
+    account.window, account.reset, account.replaced, account.spent, account.held, account.parallel,
+    account.last, account.requests, account.tokens), ...)
+end
+
+-- An account as it stands now: in a new window nothing is spent or held.
+local function account_now(suffix, period, anchor)
+  local account = account_of(suffix, second)
+  if now >= account.reset then
     -- Most requests come within the window that is stored, and need not work out which it is.
-    local window, reset = window_at(period, anchor, at)
-    use.reset = reset or NEVER
-    if not use.window or has_ended(use.window, window) then
-      use.window, use.spent, use.held, use.is_new = window, 0, 0, true
+    local window, reset = window_at(period, anchor, now)
+    account.reset = reset
+    if not account.window or has_ended(account.window, window) then
+      account.window, account.replaced, account.spent, account.held = window, '', 0, 0
     end
   end
-  if use.reset == NEVER then
-    use.reset = nil
-  end
-  return use
+  return account
 end
 
 -- A lease's fields, as they are packed.
@@ -143,46 +163,40 @@ local function ledger()
     end
   end
 
-  -- Charge a subject and give back what was held for it; a budget's window that has ended is left as it was.
-  local function charge(suffix, window, nanos, held, leases)
-    local name = prefix .. 'use' .. suffix
-    local stored = call('HMGET', name, 'w', 'pw', 'spent', 'held', 'par')
-    if not stored[1] then
+  -- Charge a subject, give back what was held for it, and put right the tokens that were taken in a second (0: none
+  -- were). A budget's window that has ended is left as it was, and so is a second that has left the last minute.
+  local function charge(suffix, window, nanos, held, leases, taken_in, tokens)
+    local account = account_of(suffix, taken_in)
+    if not account.window then
       return -- revoked meanwhile
     end
-    local changes = {'par', max(0, (tonumber(stored[5]) or 0) - leases)}
-    if window == stored[1] or string.find(stored[2] or '', ' ' .. window .. ' ', 1, true) then
-      changes[3], changes[4] = 'spent', (tonumber(stored[3]) or 0) + nanos
-      changes[5], changes[6] = 'held', (tonumber(stored[4]) or 0) - held
+    account.parallel = max(0, account.parallel - leases)
+    if window == account.window or string.find(account.replaced, ' ' .. window .. ' ', 1, true) then
+      account.spent, account.held = account.spent + nanos, account.held - held
     end
-    call('HSET', name, unpack(changes))
+    if taken_in == 0 or account.bucket == 0 or account.last - taken_in >= BUCKETS then
+      return keep(account)
+    end
+    local before = account.bucket % SHARE
+    local after = min(max(0, before + tokens), SHARE - 1)
+    account.tokens = account.tokens - before + after
+    keep(account, 'b' .. taken_in % BUCKETS, account.bucket - before + after)
   end
 
-  -- Put right the tokens that were taken before, in the second in which they were.
-  local function correct_tokens(suffix, taken_in, difference)
-    if taken_in == 0 or difference == 0 then
-      return
-    end
-    local name = prefix .. 'win' .. suffix
-    local last = tonumber(call('HGET', name, 'last'))
-    if last and last - taken_in < BUCKETS then
-      call('HINCRBY', name, 't' .. taken_in % BUCKETS, difference)
-      call('HINCRBY', name, 't', difference)
-    end
-  end
-
-  -- Charge what a lease did cost to everybody that it was taken from.
-  local function close_lease(lease, tokens, nanos)
-    local suffix = ':' .. lease[KEY]
-    charge(suffix, lease[KEY_WINDOW], nanos, lease[HELD], 1)
-    correct_tokens(suffix, lease[KEY_SECOND], tokens - lease[TOKENS])
+  -- Charge everybody that a lease was taken from: nano-USD, and how many tokens more than before (fewer: negative).
+  local function charge_all(lease, nanos, held, leases, tokens)
+    charge(':' .. lease[KEY], lease[KEY_WINDOW], nanos, held, leases, lease[KEY_SECOND], tokens)
     if lease[TEAM_WINDOW] ~= '' then
-      charge('', lease[TEAM_WINDOW], nanos, lease[HELD], 1)
-      correct_tokens('', lease[TEAM_SECOND], tokens - lease[TOKENS])
+      charge('', lease[TEAM_WINDOW], nanos, held, leases, lease[TEAM_SECOND], tokens)
     end
   end
 
-  return close_lease, add_to_day, charge, correct_tokens
+  -- Charge what a lease did cost, and give back the rest.
+  local function close_lease(lease, tokens, nanos)
+    charge_all(lease, nanos, lease[HELD], 1, tokens - lease[TOKENS])
+  end
+
+  return close_lease, add_to_day, charge_all
 end
 
 -- Charge the prompt of leases whose process has died; return how many they were and what was charged.

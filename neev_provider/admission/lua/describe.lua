@@ -15,8 +15,10 @@ local function describe(id, suffix, name)
     return
   end
   local times = call('HMGET', name, 'period', 'anchor')
-  local use = usage_of(suffix, times[1], times[2], now)
-  found[#found + 1] = {id, record, use.spent, use.held, use.par, use.reset and use.reset or ''}
+  local account = account_now(suffix, times[1], times[2])
+  found[#found + 1] = {
+    id, record, account.spent, account.held, account.parallel, account.reset < NEVER and account.reset or '',
+  }
 end
 
 describe('', '', prefix .. 'team')

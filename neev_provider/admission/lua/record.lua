@@ -8,7 +8,7 @@
 local mode, suffix = ARGV[3], ARGV[4]
 local is_key = suffix ~= ''
 local name = prefix .. (is_key and 'key' .. suffix or 'team')
-local use_name, win_name, ids = prefix .. 'use' .. suffix, prefix .. 'win' .. suffix, prefix .. 'ids'
+local ids = prefix .. 'ids'
 local AUDIT_LENGTH = 500
 local AUDIT_TTL = 400 * 86400
 local TIMES = {anchor = true, old_until = true, created = true, updated = true, expires = true}
@@ -32,7 +32,7 @@ if mode == 'delete' then
   if not is_key and call('EXISTS', ids) == 1 then
     return 'has_keys'
   end
-  call('DEL', name, use_name, win_name)
+  call('DEL', name, prefix .. 'use' .. suffix)
   if is_key then
     call('SREM', ids, string.sub(suffix, 2))
   end
@@ -67,16 +67,14 @@ if mode == 'create' and is_key and values.team and call('EXISTS', prefix .. 'tea
 end
 
 if mode == 'create' then
-  local window, reset = window_at(values.period, values.anchor, now)
-  call('HSET', use_name, 'w', window, 'e', reset or NEVER, 'spent', '0', 'held', '0', 'par', '0')
+  keep(account_now(suffix, values.period, values.anchor))
 elseif values.period or values.anchor then
   -- What is spent and held counts in the new window too.
   local old = call('HMGET', name, 'period', 'anchor')
-  local use = usage_of(suffix, old[1], old[2], now)
-  local window, reset = window_at(values.period or old[1], values.anchor or old[2], now)
-  local replaced = use.is_new and '' or call('HGET', use_name, 'pw') or ''
-  call('HSET', use_name, 'w', window, 'e', reset or NEVER, 'pw', replaced .. ' ' .. use.window .. ' ',
-    'spent', use.spent, 'held', use.held)
+  local account = account_now(suffix, old[1], old[2])
+  account.replaced = account.replaced .. ' ' .. account.window .. ' '
+  account.window, account.reset = window_at(values.period or old[1], values.anchor or old[2], now)
+  keep(account)
 end
 if values.models and exists then
   for _, field in ipairs(call('HKEYS', name)) do

@@ -35,4 +35,4 @@ for i = 1, #all, 2 do
   end
 end
 
-return {window, spent, held, reset and reset - now or '', now}
+return {window, spent, held, reset < NEVER and reset - now or '', now}
