@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -19,6 +20,9 @@ for _name in (
     os.environ[f"LITELLM_LOCAL_{_name}"] = "True"
 for _name in [name for name in os.environ if name.startswith("NEEV_")]:
     del os.environ[_name]
+# A shell lets what it starts in the background ignore Ctrl-C, and children inherit that: those of the tests must not.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -12,14 +12,15 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
 import msgspec
+from yarl import URL
 
 from neev_provider import settings
 from neev_provider.errors import ConfigError
 from neev_provider.gateway.environment import EMULATOR_KEY
 from neev_provider.gateway.options import WorkerOptions
 from neev_provider.gateway.supervisor import ChildSpec
+from neev_provider.wire import Origin, Pool, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +40,7 @@ __all__ = [
     "worker",
 ]
 
+_PROBE_SECONDS: Final = 2.0
 _MAX_SOCKET_PATH: Final = 100  # the kernel takes 107 bytes
 
 
@@ -211,15 +213,21 @@ def _log_file(options: ServeOptions, name: str) -> Path | None:
 
 
 async def _answers(url: str, headers: Mapping[str, str]) -> bool:
-    timeout = aiohttp.ClientTimeout(total=2)
+    asked = URL(url)
+    lines = [f"GET {asked.raw_path} HTTP/1.1", f"host: {asked.authority}", "connection: close"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    head = "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
+    pool = Pool()
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(url, headers=headers) as response,
-        ):
-            return response.status == 200  # noqa: PLR2004
-    except (aiohttp.ClientError, TimeoutError, OSError):
+        answer = await pool.send(
+            Origin.of(asked), head, b"", connect_seconds=_PROBE_SECONDS, seconds=_PROBE_SECONDS
+        )
+    except (WireError, TimeoutError):
         return False
+    else:
+        return answer.status == 200  # noqa: PLR2004
+    finally:
+        await pool.close()
 
 
 async def pongs(path: Path) -> bool:

@@ -28,7 +28,6 @@ from neev_provider.gateway.access import open_access
 from neev_provider.gateway.app import Gateway
 from neev_provider.gateway.environment import MASTER_KEY_VARIABLE
 from neev_provider.gateway.exchange import Limits
-from neev_provider.gateway.litellm_path import DEFAULT_ROUTES, LiteLLMPath
 from neev_provider.gateway.logs import set_up_logging
 from neev_provider.gateway.options import WorkerOptions
 from neev_provider.gateway.request_metrics import RequestMetrics
@@ -68,6 +67,9 @@ async def _serve(options: WorkerOptions, environ: Mapping[str, str], access_log:
         litellm = None
         charges = _litellm_charges(config.document)
         if options.litellm_url is not None:
+            # Its client is a sixth of a worker's memory, and of the time until it serves.
+            from neev_provider.gateway.litellm_path import DEFAULT_ROUTES, LiteLLMPath  # noqa: PLC0415
+
             litellm = LiteLLMPath(
                 options.litellm_url,
                 routes=options.litellm_routes or DEFAULT_ROUTES,

@@ -7,6 +7,7 @@ connections.
 from __future__ import annotations
 
 import asyncio
+import binascii
 import hashlib
 import logging
 import math
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import hiredis
-from redis.crc import key_slot
 
 from neev_provider.errors import ServerError
 from neev_provider.store.address import Endpoint, parse_address
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from neev_provider.store.address import Address
     from neev_provider.store.connection import Word
 
-__all__ = ["Script", "Store"]
+__all__ = ["Script", "Store", "slot_of"]
 
 _LOG: Final = logging.getLogger("neev_provider.store")
 
@@ -40,6 +40,7 @@ _AWAY: Final = frozenset(
 _REFUSED: Final = frozenset({"NOAUTH", "NOPERM", "WRONGPASS"})
 _ELSEWHERE: Final = frozenset({"MOVED", "ASK", "TRYAGAIN"})
 _CALLS: Final = 4  # one after the other, at most, while a cluster points elsewhere
+_SLOTS: Final = 16_384  # of a cluster
 _SHORT_WAIT: Final = 0.01  # seconds, while a cluster moves a slot
 
 
@@ -117,7 +118,7 @@ class Store:
         try:
             if only is not None:
                 return await only.call(*words)
-            return await self._call_cluster(key_slot(name.encode()), words)
+            return await self._call_cluster(slot_of(name), words)
         except hiredis.ReplyError as error:
             raise self._refusal(error) from None
 
@@ -136,7 +137,7 @@ class Store:
         try:
             if only is not None:
                 return await only.call("EVALSHA", script.sha, len(names), *names, *args)
-            slot = key_slot(names[0].encode())
+            slot = slot_of(names[0])
             return await self._call_cluster(slot, ("EVALSHA", script.sha, len(names), *names, *args))
         except hiredis.ReplyError as error:
             if not str(error).startswith("NOSCRIPT"):
@@ -302,10 +303,21 @@ class Store:
                 found = await self._node(endpoint).call("CLUSTER", "SLOTS")
             except (ServerError, hiredis.ReplyError):
                 continue
-            slots = [endpoint] * 16384
+            slots = [endpoint] * _SLOTS
             for first, last, primary, *_ in found:
                 host = primary[0].decode() or endpoint.host
                 slots[first : last + 1] = [Endpoint(host, primary[1])] * (last - first + 1)
             self._slots = slots
             return
         raise unavailable(self.timing.probe)
+
+
+def slot_of(name: str) -> int:
+    """Return a name's slot in a cluster: CRC16 (XMODEM) of what stands in its first braces, or else of all of it.
+
+    Source: Redis Cluster specification, "Key distribution model" and "Hash tags".
+    """
+    _, brace, rest = name.partition("{")
+    tag, closed, _ = rest.partition("}")
+    counts = tag if brace and closed and tag else name
+    return binascii.crc_hqx(counts.encode(), 0) % _SLOTS

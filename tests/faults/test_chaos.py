@@ -19,6 +19,7 @@ import aiohttp
 import pytest
 
 from tests.faults.house import (
+    CHAT,
     COMPLETION,
     PROMPT,
     Account,
@@ -37,7 +38,8 @@ SECONDS = float(os.environ.get("TEST_SECONDS", "15"))
 BOUND = 15.0  # seconds after which a request counts as hung; its work takes a fraction of one
 UP_AGAIN = 40.0
 ONE = 5 * PROMPT + 10 * COMPLETION  # nano-USD of each whole answer
-CALLERS = 8
+CALLERS = 9
+MESSAGES = "/v1/messages"
 
 
 def process_of(house: House, words: bytes) -> int:
@@ -54,7 +56,7 @@ def is_zombie(pid: int) -> bool:
 
 @dataclass
 class Load:
-    """Callers that ask again and again, half of them for streams."""
+    """Callers that ask again and again: for streams, for answers, and by LiteLLM if there is one."""
 
     house: House
     account: Account
@@ -62,7 +64,9 @@ class Load:
     failed: list[int] = field(default_factory=list)
     slowest: float = 0.0
 
-    async def call(self, *, stream: bool) -> bool:
+    async def call(self, kind: str) -> bool:
+        """Ask once; `kind` is stream, answer, or message: that is LiteLLM's."""
+        stream = kind == "stream"
         began, body = time.monotonic(), chat("tokens=10,prompt-tokens=5,rate=50", stream=stream)
         status, is_whole = 0, False
         try:
@@ -70,7 +74,9 @@ class Load:
                 heard = await self.house.stream(self.account, body)
                 status, is_whole = heard.status, heard.is_done
             else:
-                status, _, _ = await self.house.ask(self.account, body)
+                status, _, _ = await self.house.ask(
+                    self.account, body, MESSAGES if kind == "message" else CHAT
+                )
                 is_whole = status == 200
         except (aiohttp.ClientError, ConnectionError):
             pass  # the worker that had it was killed
@@ -81,16 +87,16 @@ class Load:
             self.failed.append(status)
         return is_whole
 
-    async def call_until(self, enough: asyncio.Event, *, stream: bool) -> None:
+    async def call_until(self, enough: asyncio.Event, kind: str) -> None:
         while not enough.is_set():
-            await self.call(stream=stream)
+            await self.call(kind)
             await asyncio.sleep(0.05)
 
-    async def until_served(self) -> None:
+    async def until_served(self, kind: str) -> None:
         async with asyncio.timeout(UP_AGAIN):
             in_a_row = 0
             while in_a_row < 10:
-                in_a_row = in_a_row + 1 if await self.call(stream=False) else 0
+                in_a_row = in_a_row + 1 if await self.call(kind) else 0
 
 
 async def freeze(pid: int, seconds: float) -> None:
@@ -101,12 +107,13 @@ async def freeze(pid: int, seconds: float) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
-async def strike(house: House, chance: random.Random) -> str:
+async def strike(house: House, chance: random.Random, *, litellm: bool) -> str:
     """Do one thing to one process, and say what."""
     victims = {
         "store": house.store_process,
         "emulator": lambda: process_of(house, b"emulator"),
         "worker": lambda: chance.choice(house.workers()),
+        **({"LiteLLM": lambda: process_of(house, b"litellm_server")} if litellm else {}),
     }
     name = chance.choice(sorted(victims))
     blow = chance.choice(["kill", "freeze", "terminate"])
@@ -121,26 +128,30 @@ async def strike(house: House, chance: random.Random) -> str:
     return f"{blow} {name}"
 
 
-async def chaos(folder: Path, seconds: float, seed: int) -> None:
+async def chaos(folder: Path, seconds: float, seed: int, *, litellm: bool = False) -> None:
     chance, blows = random.Random(seed), []
     print(f"TEST_SEED={seed} TEST_SECONDS={seconds}")
-    with running(folder) as served:
+    kinds = ["stream", "answer", *["message"] * litellm]
+    with running(folder, *["--litellm"] * litellm) as served:
         everyone = served.descendants()
         async with visit(served) as house:
             load = Load(house, await house.account())
+            for kind in kinds:
+                await load.until_served(kind)
             enough = asyncio.Event()
             callers = [
-                asyncio.create_task(load.call_until(enough, stream=bool(n % 2))) for n in range(CALLERS)
+                asyncio.create_task(load.call_until(enough, kinds[n % len(kinds)])) for n in range(CALLERS)
             ]
             ends = time.monotonic() + seconds
             while time.monotonic() < ends:
                 await asyncio.sleep(chance.uniform(0.2, 3))
-                blows.append(await strike(house, chance))
+                blows.append(await strike(house, chance, litellm=litellm))
                 everyone |= served.descendants()
             enough.set()
             async with asyncio.timeout(BOUND * 2):
                 await asyncio.gather(*callers)
-            await load.until_served()
+            for kind in kinds:
+                await load.until_served(kind)
         # The store may be another process now, with another address.
         async with visit(served) as house:
             books = await house.closed_books(load.account, UP_AGAIN)
@@ -154,15 +165,16 @@ async def chaos(folder: Path, seconds: float, seed: int) -> None:
         print(blows, load.whole, len(load.failed), books)
         assert load.slowest < BOUND
         assert {0, 200, 502, 503, 504} >= set(load.failed)
+        # Who is killed takes with it what it had not written yet: those are charged their prompts.
+        mute = {"kill worker", "kill LiteLLM"} & set(blows)
         # Every whole answer is charged once; of the others each at most once.
         assert load.whole <= books.requests <= load.whole + len(load.failed)
-        if "kill worker" not in blows:
+        if not mute:
             assert books.estimated <= len(load.failed)
         assert books.spend == books.prompt_tokens * PROMPT + books.completion_tokens * COMPLETION
         assert books.spend <= (load.whole + len(load.failed)) * ONE * 2
         assert books.spend >= (books.requests - books.estimated) * ONE
-        if "kill worker" not in blows:
-            # A worker that is killed takes with it what it had not written yet: those are charged their prompts.
+        if not mute:
             assert books.spend >= load.whole * ONE
         assert served.stop(signal.SIGTERM) == 0
     assert not [pid for pid in everyone if exists(pid)]
@@ -174,9 +186,15 @@ async def test_blows_at_random_moments_leave_no_trace(tmp_path):
 
 @pytest.mark.system
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_blows_at_random_moments_for_longer(tmp_path, seed):
     await chaos(tmp_path, 45, seed)
+
+
+@pytest.mark.system
+@pytest.mark.timeout(400)
+async def test_blows_at_random_moments_with_litellm(tmp_path):
+    await chaos(tmp_path, 60, SEED, litellm=True)
 
 
 async def test_a_store_that_forgets_everything(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from neev_provider.errors import ConfigError, ServerError
 from neev_provider.store import Script, Store, check_store
 from neev_provider.store.address import Endpoint, parse_address
+from neev_provider.store.client import slot_of
 from neev_provider.store.node import Timing
 from tests.store.servers import cluster, product, server
 
@@ -120,6 +121,8 @@ async def test_a_cluster_is_asked_where_a_name_lies_and_a_moved_slot_is_followed
         ) as store:
             for number in range(30):
                 await store.run(ECHO, (f"{{{number}}}",), ("1",))
+            for name in ("plain", "a{b}c", "{}x", "{", "}{x}", "{a}{b}", "{a{b}}", "", "{é}", "x" * 300):
+                assert slot_of(name) == nodes[0].client().execute_command("CLUSTER KEYSLOT", name), name
             assert len(await check_store(store)) == 3
             # Slot 0 is the first node's; give it to the second.
             ids = [node.client().execute_command("CLUSTER MYID").decode() for node in nodes]
