@@ -112,7 +112,8 @@ PEERS: Final = (
     ),
     Contestant(
         name="portkey",
-        what="Portkey's AI gateway (Node), open-source part",
+        # Newer servers that its range allows make Response objects whose headers it cannot change: its streams fail.
+        what="Portkey's AI gateway (Node), open-source part, on the oldest @hono/node-server that it takes",
         without=f"{_NO_ACCOUNTS}: keys and budgets are in its paid part",
         command=(
             f"{_PROGRAMS}/node",
