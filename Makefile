@@ -14,8 +14,8 @@ SECURITY := .venv-security
 NODE_CLIENTS := tests/system/clients/programs/node
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --disable-pip-version-check --no-deps --progress-bar on
-# Tests run in as many processes as there are cores, a file never in two of them.
-JOBS ?= auto
+# Tests run in one process more than there are cores, since many wait; a file never in two of them.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 ARGS ?=
 IMAGE ?= localhost/neev-gateway:latest
 

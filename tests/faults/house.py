@@ -119,8 +119,8 @@ class House:
 
     async def books(self, account: Account) -> Books:
         key, team = await self.keys.key(account.key), await self.keys.team(account.team)
-        today = datetime.now(UTC)
-        rows = await read_spend(self.store, today - timedelta(days=1), today, owners=[tag_of(account.key)])
+        today, day = datetime.now(UTC), timedelta(days=1)
+        rows = await read_spend(self.store, today - day, today + day, owners=[tag_of(account.key)])
         mine = [row for row in rows if row.key_id == account.key]
         return Books(
             key.spend_nanos,

@@ -12,6 +12,7 @@ need nginx nginx-light
 need promtool prometheus
 need prometheus-alertmanager prometheus-alertmanager
 need chromium chromium
+[ -e "$(echo /usr/lib/*/faketime/libfaketime.so.1)" ] || missing="$missing libfaketime"
 [ -d /usr/share/fonts/truetype/dejavu ] || missing="$missing fonts-dejavu-core"
 /usr/bin/python3.11 -c "import ensurepip" 2>/dev/null || missing="$missing python3.11-venv"
 [ -n "$missing" ] || exit 0

@@ -49,10 +49,30 @@ end
 -- The last 60 seconds
 local tokens = tonumber(ARGV[8])
 
+local function all_buckets()
+  local fields = {}
+  for s = 0, BUCKETS - 1 do
+    fields[#fields + 1] = 'b' .. s
+  end
+  return fields
+end
+
+-- The clock was set back by more than a minute: nobody knows any more when in the last minute what was counted came.
+-- It counts as come now, so that no second window opens, and is over in a minute.
+local function come_now(account)
+  call('HDEL', account.name, unpack(all_buckets()))
+  account.last, account.tokens = second, min(account.tokens, SHARE - 1)
+  account.bucket = account.requests * SHARE + account.tokens
+  keep(account, 'b' .. second % BUCKETS, account.bucket)
+end
+
 -- What a subject had counted by now, to be written if the request is let in.
 local function minute_of(account)
+  if account.last - second >= BUCKETS then
+    come_now(account)
+  end
   local last, at = account.last, second
-  if at < last then -- the clock went back
+  if at < last then -- the clock went back a little
     at = last
     account.bucket = tonumber(call('HGET', account.name, 'b' .. at % BUCKETS)) or 0
   end
@@ -62,12 +82,7 @@ local function minute_of(account)
   -- The buckets since then hold seconds that have left the window.
   local between, gone = {}, {}
   if at - last >= BUCKETS then
-    if last > 0 then
-      for s = 0, BUCKETS - 1 do
-        gone[#gone + 1] = 'b' .. s
-      end
-    end
-    return {at = at, bucket = 0, requests = 0, tokens = 0, gone = gone}
+    return {at = at, bucket = 0, requests = 0, tokens = 0, gone = last > 0 and all_buckets() or nil}
   end
   local requests, tokens = floor(account.bucket / SHARE), account.bucket % SHARE
   for s = last + 1, at - 1 do

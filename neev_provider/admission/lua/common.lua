@@ -174,7 +174,7 @@ local function ledger()
     if window == account.window or string.find(account.replaced, ' ' .. window .. ' ', 1, true) then
       account.spent, account.held = account.spent + nanos, account.held - held
     end
-    if taken_in == 0 or account.bucket == 0 or account.last - taken_in >= BUCKETS then
+    if taken_in == 0 or account.bucket == 0 or taken_in > account.last or account.last - taken_in >= BUCKETS then
       return keep(account)
     end
     local before = account.bucket % SHARE
