@@ -117,7 +117,7 @@ async def run(url: str, counts: list[int], requests: int, concurrency: int) -> N
     async with Store.from_url(url) as store:
         print("   keys  in flight  gateway CPU us  wall us  Redis admit us  Redis settle us")
         for count in counts:
-            await store.call("", "FLUSHALL")
+            await store.call("", "FLUSHALL", "SYNC")
             tokens = await make_tokens(Keys(store), count)
             async with VirtualKeys(store) as access:
                 # A key's first request writes what others find; with many keys that would be most of the measurement.

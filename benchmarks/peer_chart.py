@@ -13,6 +13,13 @@ import matplotlib.pyplot as plt
 COLOURS = ("#2f6fdb", "#9dbcf2")
 
 
+def written(figure: float) -> str:
+    """Return a figure with the digits that mean something: two or three."""
+    if not figure:
+        return "failed"
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.1f}" if figure >= 10 else f"{figure:.2f}"  # noqa: PLR2004
+
+
 def main() -> None:
     """Draw one panel for each figure, on logarithmic axes: the contestants are far apart."""
     given = json.load(sys.stdin)
@@ -24,9 +31,7 @@ def main() -> None:
             places = [place + 0.2 - 0.4 * number for place in range(len(names))]
             heights = [values[name][number] or 0 for name in names]
             bars = axis.barh(places, heights, 0.38, label=label, color=COLOURS[number])
-            axis.bar_label(
-                bars, [f"{height:,.4g}" if height else "failed" for height in heights], padding=3, fontsize=8
-            )
+            axis.bar_label(bars, [written(height) for height in heights], padding=3, fontsize=8)
         axis.set_yticks(range(len(names)), names)
         axis.set_xscale("log")
         axis.margins(x=0.18)

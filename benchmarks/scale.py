@@ -57,7 +57,7 @@ async def by_keys(url: str, requests: int) -> Curve:
     rows: list[list[float]] = []
     async with Store.from_url(url) as store:
         for count in KEY_COUNTS:
-            await store.call("", "FLUSHALL")
+            await store.call("", "FLUSHALL", "SYNC")
             tokens = await make_tokens(Keys(store), count)
             async with VirtualKeys(store) as access:
                 for token in tokens:
@@ -75,7 +75,7 @@ async def by_days(url: str) -> Curve:
     rows: list[list[float]] = []
     async with Store.from_url(url) as store:
         for days in DAY_COUNTS:
-            await store.call("", "FLUSHALL")
+            await store.call("", "FLUSHALL", "SYNC")
             tokens = await make_tokens(Keys(store), SPENDERS)
             empty = await _memory(store)
             clock = Clock()
