@@ -29,7 +29,7 @@ end
 local second = floor(now / 1000)
 
 local BUCKETS = 61       -- any 60 s touch at most 61 whole seconds
-local SHARE = 1e10       -- a bucket is requests * SHARE + tokens: exact to 900,000 requests in a second
+local SHARE = 1e10       -- a bucket is requests * SHARE + tokens: exact to 400,000 requests in a second
 local DAY_TTL = 400 * 86400
 local LATE_TTL = 86400
 local DAY_MS = 86400000
