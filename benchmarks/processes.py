@@ -13,10 +13,10 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "PinnedProcess",
@@ -24,7 +24,7 @@ __all__ = [
     "adopt_orphans",
     "busy_seconds",
     "kill_descendants",
-    "pinned_to",
+    "start_pinned",
     "tree",
 ]
 
@@ -139,15 +139,15 @@ class PinnedProcess:
         self._log: Final = log
         with log.open("wb") as output:
             self.started_at: Final = time.monotonic()
-            self._process: Final = subprocess.Popen(
+            self._process: Final = start_pinned(
                 command,
+                core,
                 env=dict(environ),
                 cwd=directory,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the rig, which then stops its children in order
-                preexec_fn=pinned_to(core),  # noqa: PLW1509 - no threads here
             )
 
     def __enter__(self) -> Self:
@@ -185,12 +185,24 @@ class PinnedProcess:
         self._process.wait()
 
 
-def pinned_to(core: int) -> Callable[[], None]:
-    """Return what a child does before it becomes its program: stay on `core`, and end when the rig does."""
+def start_pinned(command: Sequence[str], core: int, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process that stays on `core` and ends when the rig does.
+
+    Args:
+        command: program and arguments.
+        core: its number.
+        options: of `subprocess.Popen`.
+    """
     libc = ctypes.CDLL(None)
 
     def prepare() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         os.sched_setaffinity(0, {core})
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
-    return prepare
+    # Python loses a KeyboardInterrupt that comes while it works around a fork, so Ctrl-C waits until that is over.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen(command, preexec_fn=prepare, **options)  # noqa: PLW1509 - no threads here
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

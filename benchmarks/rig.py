@@ -26,7 +26,7 @@ import msgspec
 
 from benchmarks.contestants import filled
 from benchmarks.load import DRAIN_SECONDS, LoadPlan, LoadResult, run
-from benchmarks.processes import PinnedProcess, adopt_orphans, busy_seconds, kill_descendants, pinned_to
+from benchmarks.processes import PinnedProcess, adopt_orphans, busy_seconds, kill_descendants, start_pinned
 from benchmarks.results import FLOOR, ContestantResult, Report, Round
 from benchmarks.store import make_keys, start_store
 from benchmarks.workload import MODEL
@@ -272,22 +272,26 @@ class Rig:
             model=running.model,
         )
         ideal = chunks / self._settings.chunks_per_second + seconds
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.load"],
-                input=msgspec.json.encode(plan),
-                capture_output=True,
-                check=False,
-                cwd=_REPOSITORY,
-                timeout=ideal * 3 + DRAIN_SECONDS + _LOAD_SPARE_SECONDS,
-                preexec_fn=pinned_to(self._rig_core),
-            )
-        except subprocess.TimeoutExpired:
-            return _failed("load generator stuck")
-        if done.returncode:
-            last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-            return _failed(last or f"load generator ended with {done.returncode}")
-        return msgspec.json.decode(done.stdout, type=LoadResult)
+        with start_pinned(
+            [sys.executable, "-m", "benchmarks.load"],
+            self._rig_core,
+            cwd=_REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            try:
+                said, complaint = process.communicate(
+                    msgspec.json.encode(plan), timeout=ideal * 3 + DRAIN_SECONDS + _LOAD_SPARE_SECONDS
+                )
+            except subprocess.TimeoutExpired:
+                return _failed("load generator stuck")
+            finally:
+                process.kill()  # does nothing if it has ended
+        if process.returncode:
+            last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
+            return _failed(last or f"load generator ended with {process.returncode}")
+        return msgspec.json.decode(said, type=LoadResult)
 
 
 def _failed(what: str) -> LoadResult:
