@@ -20,8 +20,8 @@ COPY image image
 COPY neev_provider neev_provider
 # An index of your own goes in as a secret file: --secret id=pip,src=$HOME/.config/pip/pip.conf
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    --mount=type=cache,target=/root/.cache/pip \
-    sh image/assemble.sh /out
+    --mount=type=cache,target=/var/cache/pip \
+    PIP_CACHE_DIR=/var/cache/pip sh image/assemble.sh /out
 
 FROM ${RUNTIME_IMAGE}
 ARG VERSION=0.0.0
