@@ -60,3 +60,32 @@ async def test_a_limit_is_never_closed_for_longer_than_a_window(keys, access, cl
         (await access.admit(token, ONE)).settle(USED)
     with pytest.raises(LimitError):
         await access.admit(token, ONE)
+
+
+async def test_what_was_counted_before_a_jump_back_counts_for_a_minute_and_once(keys, access, clock):
+    token = (await keys.create_key({"rpm_limit": 4}, by="test")).token
+    for _ in range(2):
+        await access.admit(token, ONE)
+    clock.moved -= HOUR
+    await access.admit(token, ONE)
+    clock.moved += 30_000
+    await access.admit(token, ONE)
+    clock.moved += 2_000
+    with pytest.raises(LimitError):
+        await access.admit(token, ONE)
+    clock.moved += 30_000  # 62 s after the jump: the three that had been counted then are over
+    for _ in range(3):
+        await access.admit(token, ONE)
+    with pytest.raises(LimitError):
+        await access.admit(token, ONE)
+
+
+async def test_tokens_taken_before_a_jump_back_are_not_given_back_out_of_another_second(keys, access, clock):
+    token = (await keys.create_key({"tpm_limit": 100}, by="test")).token
+    before = await access.admit(token, ONE)  # takes 20
+    clock.moved -= 61 * 60_000  # to a second that has the same bucket
+    await access.admit(token, ONE)
+    before.settle(Spent(prompt_tokens=0, completion_tokens=0, cost_nanos=0, model=""))
+    await access.flush()
+    last = await access.admit(token, ONE)
+    assert last.headers[b"x-ratelimit-remaining-tokens"] == b"40"

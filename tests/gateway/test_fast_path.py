@@ -325,10 +325,15 @@ def worker_pids(running: Served) -> set[int]:
 
 
 class TestProcess:
-    def test_importing_the_gateway_imports_no_litellm(self):
-        code = "import sys, neev_provider.gateway.worker; print('litellm' in sys.modules)"
+    @pytest.mark.parametrize("module", ["worker", "serve"])
+    def test_nothing_large_is_imported_that_is_not_needed(self, module):
+        """The last two would be a fifth of its memory; aiohttp comes with the way to LiteLLM."""
+        code = (
+            f"import sys, neev_provider.gateway.{module}; "
+            "print([name for name in ('litellm', 'aiohttp', 'redis') if name in sys.modules])"
+        )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == "False"
+        assert done.stdout.strip() == "[]"
 
     def test_the_log_has_a_line_for_a_request_and_neither_key_nor_content(self, gateway):
         import urllib.request

@@ -121,7 +121,19 @@ async def test_a_cluster_is_asked_where_a_name_lies_and_a_moved_slot_is_followed
         ) as store:
             for number in range(30):
                 await store.run(ECHO, (f"{{{number}}}",), ("1",))
-            for name in ("plain", "a{b}c", "{}x", "{", "}{x}", "{a}{b}", "{a{b}}", "", "{é}", "x" * 300):
+            for name in (
+                "plain",
+                "a{b}c",
+                "a{b",
+                "{}x",
+                "{",
+                "}{x}",
+                "{a}{b}",
+                "{a{b}}",
+                "",
+                "{é}",
+                "x" * 300,
+            ):
                 assert slot_of(name) == nodes[0].client().execute_command("CLUSTER KEYSLOT", name), name
             assert len(await check_store(store)) == 3
             # Slot 0 is the first node's; give it to the second.
