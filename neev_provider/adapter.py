@@ -326,7 +326,7 @@ def _estimate(call: _Call, answer: Mapping[str, Any]) -> Usage:
     choices = [{"delta": choice.get("message")} for choice in answer["choices"] if isinstance(choice, dict)]
     meter = StreamMeter(call.request.prompt_bytes)
     meter.observe(encode_event(msgspec.json.encode({"choices": choices})))
-    return replace(meter.usage(), estimated=True)
+    return msgspec.structs.replace(meter.usage(), estimated=True)
 
 
 async def _events(stream: ChatStream) -> AsyncIterator[bytes]:

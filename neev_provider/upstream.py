@@ -17,7 +17,6 @@ import asyncio
 import logging
 import random
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
 import msgspec
@@ -29,7 +28,7 @@ from neev_provider.sse import error_of_object
 from neev_provider.upstream_body import AudioStream, BodyReader, ChatStream
 from neev_provider.upstream_faults import TRANSPORT_FAULTS, bad_response, before_status, timed_out
 from neev_provider.usage_refusal import UsageRefusals
-from neev_provider.wire import Pool
+from neev_provider.wire import Pool, headers_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -68,22 +67,26 @@ _SLICES: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANYTHING: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder()
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """A complete answer.
 
     Attributes:
         status: always 200; all else is raised.
-        headers: upstream's.
+        head: upstream's headers as they came, names and values.
         body: a JSON object, as received.
         fields: the object's top-level members, each still encoded, so that one can be read or replaced without
             decoding the rest.
     """
 
     status: int
-    headers: Mapping[str, str]
+    head: list[tuple[bytes, bytes]]
     body: bytes
-    fields: Mapping[str, msgspec.Raw]
+    fields: dict[str, msgspec.Raw]
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Upstream's headers, by case-insensitive name."""
+        return headers_of(self.head)
 
 
 class UpstreamEvents(Protocol):
@@ -151,10 +154,9 @@ class Upstream:
             NeevError: anything but a 200 with a JSON object that is not an error.
         """
         call = self._call(deployment, deployment.chat, timeouts, more_head)
-        answer = self._reader(call, await self._answer(call, body))
-        content = await answer.read_all(self._max_body_bytes)
-        fields = _json_object(content)
-        return Response(_OK, answer.headers, content, fields)
+        answer = await self._answer(call, body)
+        content = await self._reader(call, answer).read_all(self._max_body_bytes)
+        return Response(_OK, answer.head, content, _json_object(content))
 
     async def open_stream(
         self,
@@ -333,7 +335,7 @@ class Upstream:
         if response.status == _OK:
             return response
         content = await self._read_start(call, response)
-        error = from_upstream(response.status, content, retry_after=response.headers.get("retry-after"))
+        error = from_upstream(response.status, content, retry_after=response.header(b"retry-after") or None)
         if error.code == "upstream_auth_error":
             _log.error(
                 "deployment %s: upstream refuses our account with status %d",
@@ -376,7 +378,7 @@ class _Call(NamedTuple):
 
 
 def _media_type(response: Answer) -> str:
-    return response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return response.header(b"content-type").partition(";")[0].strip().lower()
 
 
 def _json_object(content: bytes) -> dict[str, msgspec.Raw]:

@@ -36,9 +36,6 @@ class BodyReader:
     Idle time and total time are watched by one timer for the whole body. It is set again when it fires, not with each
     read, which would cost 1 us a chunk. Idle time counts only while a read is
     waiting, so a slow client is not upstream's fault.
-
-    Attributes:
-        headers: upstream's answer's.
     """
 
     __slots__ = (
@@ -50,12 +47,10 @@ class BodyReader:
         "_response",
         "_timer",
         "_waiting_since",
-        "headers",
     )
 
     def __init__(self, response: Answer, timeouts: Timeouts, remaining: float) -> None:
         """Take over a response whose headers have been read; `remaining` seconds are left of its total."""
-        self.headers: CIMultiDict[str] = response.headers
         self._response: Final = response
         self._loop: Final = asyncio.get_running_loop()
         self._idle: Final = timeouts.idle
@@ -64,6 +59,11 @@ class BodyReader:
         self._waiting_since: float | None = None
         self._ended = False
         self._failure: NeevError | None = None
+
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        """Upstream's answer's headers, by case-insensitive name."""
+        return self._response.headers
 
     async def read(self) -> bytes:
         """Return what has arrived, at least one byte; nothing at the end or after `aclose`.
@@ -250,7 +250,7 @@ class AudioStream(BodyReader):
 
     def __init__(self, response: Answer, timeouts: Timeouts, remaining: float) -> None:
         super().__init__(response, timeouts, remaining)
-        given = response.headers.get("content-type", "")
+        given = response.header(b"content-type")
         self.content_type: Final = given if _MEDIA_TYPE.fullmatch(given) else "audio/mpeg"
         self._first = b""
 

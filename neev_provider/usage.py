@@ -6,7 +6,6 @@ Not responsible for prices (`catalog.py`) nor for who pays (`admission.py`). Cal
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -30,8 +29,7 @@ _NOT_ASCII: Final = bytes(range(128, 256))
 _OBJECT_BYTES: Final = 48  # that Python needs for some bytes beside them
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one call.
 
     Attributes:
@@ -234,7 +232,9 @@ class StreamMeter:
             return Usage(estimate_tokens(self._prompt_bytes), rest, estimated=True)
         if rest == 0:
             return self._usage
-        return replace(self._usage, completion_tokens=self._usage.completion_tokens + rest, estimated=True)
+        return msgspec.structs.replace(
+            self._usage, completion_tokens=self._usage.completion_tokens + rest, estimated=True
+        )
 
     def _take_usage(self, event: bytes) -> bool:
         usage = parse_usage(usage_of(event))

@@ -39,7 +39,9 @@ _LOOK: Final = 1.0  # between two looks at whether the store was away
 _REFUSALS: Final = 5  # in a row, by a store that answers: then the settles are logged
 
 
-class Settle(msgspec.Struct):
+class Settle(
+    msgspec.Struct, gc=False
+):  # thousands are kept (`confirmed.py`), and none can be part of a circle
     """What a request did cost; also the form of its line in the log.
 
     Attributes:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -43,8 +45,7 @@ class Principal:
         return self.models is None or model_name in self.models
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True, gc=False):
     """What a request asks for, before it is sent: enough to reserve the worst that it can cost.
 
     Attributes:
@@ -75,8 +76,7 @@ class Demand:
         return self.prompt_nanos is not None and self.completion_nanos is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(msgspec.Struct, frozen=True, gc=False):
     """What a request did cost.
 
     Attributes:

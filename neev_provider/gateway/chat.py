@@ -21,11 +21,11 @@ from neev_provider.usage import StreamMeter, estimate_tokens, parse_usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import ExitStack
 
     from neev_provider.contract import ChatRequest
     from neev_provider.gateway.exchange import Exchange
     from neev_provider.gateway.intake import Call
+    from neev_provider.gateway.routed_call import Place
     from neev_provider.gateway.services import Services
     from neev_provider.routed import RoutedDeployment
     from neev_provider.upstream import ChatStream, Response
@@ -81,14 +81,14 @@ def _body(call: Call[ChatRequest], deployment: RoutedDeployment, *, include_usag
     )
 
 
-async def _whole(exchange: Exchange, services: Services, call: Call[ChatRequest], held: ExitStack) -> None:
+async def _whole(exchange: Exchange, services: Services, call: Call[ChatRequest], place: Place) -> None:
     async def attempt(deployment: RoutedDeployment) -> Response:
         body = _body(call, deployment, include_usage=False)
         return await services.upstream.chat(
             deployment.upstream, body, timeouts=deployment.timeouts, more_head=call.facts.upstream_head
         )
 
-    deployment, response = await call_by_plan(services, call, held, attempt)
+    deployment, response = await call_by_plan(services, call, place, attempt)
     cost = call.bill.note_tokens(deployment, _usage_of(call.request, response))
     fields = response.fields
     body, name = response.body, msgspec.json.encode(call.request.model)
@@ -114,7 +114,7 @@ def _usage_of(request: ChatRequest, response: Response) -> Usage:
     return meter.usage()
 
 
-async def _stream(exchange: Exchange, services: Services, call: Call[ChatRequest], held: ExitStack) -> None:
+async def _stream(exchange: Exchange, services: Services, call: Call[ChatRequest], place: Place) -> None:
     async def attempt(deployment: RoutedDeployment) -> ChatStream:
         return await services.upstream.open_stream(
             deployment.upstream,
@@ -124,7 +124,7 @@ async def _stream(exchange: Exchange, services: Services, call: Call[ChatRequest
             more_head=call.facts.upstream_head,
         )
 
-    deployment, stream = await call_by_plan(services, call, held, attempt)
+    deployment, stream = await call_by_plan(services, call, place, attempt)
     request = call.request
     meter = StreamMeter(request.prompt_bytes)
     async with stream:

@@ -6,8 +6,9 @@ fault with a request is told only to who may call. Called by `chat.py` and `spee
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import msgspec
 
 from neev_provider.admission import DEFAULT_OUTPUT_CAP
 from neev_provider.contract import peek_model
@@ -44,8 +45,7 @@ class Request(Protocol):
 R = TypeVar("R", bound=Request)
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[R]):
+class Call(msgspec.Struct, Generic[R], frozen=True):
     """A request that was let in.
 
     Attributes:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from neev_provider.errors import NeevError, RequestError, ServerError
 from neev_provider.gateway.hand_over import hand_over
@@ -16,13 +15,14 @@ from neev_provider.routing import Attempt, HandOver
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from types import TracebackType
 
     from neev_provider.gateway.exchange import Exchange
     from neev_provider.gateway.intake import Call, Request
     from neev_provider.gateway.services import Services
     from neev_provider.routed import RoutedDeployment
 
-__all__ = ["answer_call", "call_by_plan"]
+__all__ = ["Place", "answer_call", "call_by_plan"]
 
 R = TypeVar("R")
 C = TypeVar("C", bound="Request")
@@ -36,11 +36,40 @@ class HandedOverError(Exception):
         self.model_name = model_name
 
 
+class Place:
+    """A call's place among those that its deployment takes at once; given back when it is left."""
+
+    __slots__ = ("_slots",)
+
+    def __init__(self) -> None:
+        self._slots: asyncio.Semaphore | None = None
+
+    async def take(self, deployment: RoutedDeployment) -> None:
+        """Wait for a place at a deployment; one at most is held."""
+        if deployment.slots is not None:
+            await deployment.slots.acquire()
+            self._slots = deployment.slots
+
+    def leave(self) -> None:
+        """Give the place back, if there is one."""
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
+
+
 async def answer_call(
     exchange: Exchange,
     services: Services,
     call: Call[C],
-    answer: Callable[[Exchange, Services, Call[C], ExitStack], Awaitable[None]],
+    answer: Callable[[Exchange, Services, Call[C], Place], Awaitable[None]],
 ) -> None:
     """Answer a call that was let in, and settle its bill, whatever becomes of it.
 
@@ -48,7 +77,7 @@ async def answer_call(
         exchange: of the client.
         services: of the gateway.
         call: what was asked for.
-        answer: asks upstream and sends what it says; its stack holds the deployment's place till the end.
+        answer: asks upstream and sends what it says; the deployment's place is its till the end.
 
     Raises:
         NeevError: before anything was sent.
@@ -58,8 +87,8 @@ async def answer_call(
     try:
         with call.bill:
             async with exchange.while_client_stays():
-                with ExitStack() as held:
-                    await answer(exchange, services, call, held)
+                with Place() as place:
+                    await answer(exchange, services, call, place)
     except HandedOverError as error:
         principal = call.grant.principal
         await hand_over(exchange, services, principal, body=call.body, model=error.model_name)
@@ -68,7 +97,7 @@ async def answer_call(
 async def call_by_plan(
     services: Services,
     call: Call[Any],
-    held: ExitStack,
+    place: Place,
     attempt: Callable[[RoutedDeployment], Awaitable[R]],
 ) -> tuple[RoutedDeployment, R]:
     """Return the deployment that answered, of the group or of its fallbacks, and its answer.
@@ -76,7 +105,7 @@ async def call_by_plan(
     Args:
         services: of the gateway.
         call: what was asked for, and by whom; fallbacks that its key may not call are left out.
-        held: releases the deployment's place for parallel calls when the answer has been relayed.
+        place: for the deployment that answers; its owner gives it back when the answer has been relayed.
         attempt: one call.
 
     Raises:
@@ -98,24 +127,21 @@ async def call_by_plan(
         asked_at = time.perf_counter()
         if step.wait:
             await asyncio.sleep(step.wait)
-        with ExitStack() as place:
-            await _take_place(step, place)
-            sent_at = time.perf_counter()
-            answer = await _attempted(call, step, attempt)
-            failure = answer if isinstance(answer, NeevError) else None
-            now = time.perf_counter()
-            call.facts.waited += now - asked_at
-            cools_down = False if failure is None else plan.failed(failure)
-            if services.metrics is not None:
-                services.metrics.attempted(
-                    call.group.name, step, now - sent_at, failure, cools_down=cools_down
-                )
-            if isinstance(answer, NeevError):
-                continue
-            plan.succeeded()
-            call.facts.deployment = step.deployment.name
-            held.push(place.pop_all())
-            return step.deployment, answer
+        await place.take(step.deployment)
+        sent_at = time.perf_counter()
+        answer = await _attempted(call, step, attempt)
+        failure = answer if isinstance(answer, NeevError) else None
+        now = time.perf_counter()
+        call.facts.waited += now - asked_at
+        cools_down = False if failure is None else plan.failed(failure)
+        if services.metrics is not None:
+            services.metrics.attempted(call.group.name, step, now - sent_at, failure, cools_down=cools_down)
+        if isinstance(answer, NeevError):
+            place.leave()
+            continue
+        plan.succeeded()
+        call.facts.deployment = step.deployment.name
+        return step.deployment, answer
     raise plan.error or ServerError("internal_error", "The request could not be routed.")
 
 
@@ -134,10 +160,3 @@ async def _attempted(
         if trace is not None:
             trace.fail_attempt(error)
         return error
-
-
-async def _take_place(step: Attempt, place: ExitStack) -> None:
-    slots = step.deployment.slots
-    if slots is not None:
-        await slots.acquire()
-        place.callback(slots.release)

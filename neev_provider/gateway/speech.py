@@ -12,11 +12,11 @@ from neev_provider.usage import speech_cost_nanos
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import ExitStack
 
     from neev_provider.contract import SpeechRequest
     from neev_provider.gateway.exchange import Exchange
     from neev_provider.gateway.intake import Call
+    from neev_provider.gateway.routed_call import Place
     from neev_provider.gateway.services import Services
     from neev_provider.routed import RoutedDeployment
     from neev_provider.upstream import AudioStream
@@ -57,7 +57,7 @@ def _cost(request: SpeechRequest, deployment: RoutedDeployment) -> int | None:
     return None if price is None else speech_cost_nanos(price, request.billable_characters)
 
 
-async def _answer(exchange: Exchange, services: Services, call: Call[SpeechRequest], held: ExitStack) -> None:
+async def _answer(exchange: Exchange, services: Services, call: Call[SpeechRequest], place: Place) -> None:
     request = call.request
 
     async def attempt(deployment: RoutedDeployment) -> AudioStream:
@@ -66,7 +66,7 @@ async def _answer(exchange: Exchange, services: Services, call: Call[SpeechReque
             deployment.upstream, body, timeouts=deployment.timeouts, more_head=call.facts.upstream_head
         )
 
-    deployment, audio = await call_by_plan(services, call, held, attempt)
+    deployment, audio = await call_by_plan(services, call, place, attempt)
     call.bill.note_speech(deployment, request.billable_characters)
     headers = {
         b"content-type": audio.content_type.encode("latin-1"),

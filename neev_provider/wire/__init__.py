@@ -17,7 +17,7 @@ from neev_provider.wire.faults import (
     UnresolvedError,
     WireError,
 )
-from neev_provider.wire.pool import Answer, Pool
+from neev_provider.wire.pool import Answer, Pool, headers_of
 
 __all__ = [
     "Answer",
@@ -31,4 +31,5 @@ __all__ = [
     "TLSError",
     "UnresolvedError",
     "WireError",
+    "headers_of",
 ]

@@ -24,14 +24,14 @@ from neev_provider.wire.faults import (
 from neev_provider.wire.inflate import Inflate
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from neev_provider.wire.connection import Origin
 
     Resolve = Callable[[str], Awaitable[str]]
     Sink = Callable[[bytes], bool]
 
-__all__ = ["Answer", "Pool"]
+__all__ = ["Answer", "Pool", "headers_of"]
 
 KEEP_ALIVE_SECONDS: Final = (
     30.0  # below the usual 60 s and more of load balancers, so that they never close first
@@ -43,21 +43,31 @@ class Answer:
 
     Attributes:
         status: the HTTP status.
-        headers: by case-insensitive name.
+        head: the headers as they came, names and values.
     """
 
-    __slots__ = ("_connection", "_inflate", "_pool", "headers", "status")
+    __slots__ = ("_connection", "_inflate", "_pool", "head", "status")
 
     def __init__(self, connection: Connection, pool: Pool) -> None:
         self._connection: Connection | None = connection
         self._pool: Final = pool
         self.status: Final = connection.status
-        self.headers: Final = CIMultiDict(
-            (name.decode("latin-1"), value.decode("latin-1")) for name, value in connection.headers
-        )
+        self.head: Final = connection.headers
         # It was asked not to, but some compress all the same.
-        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        encoding = self.header(b"content-encoding").strip().lower()
         self._inflate = None if encoding in {"identity", ""} else Inflate(encoding)
+
+    def header(self, name: bytes) -> str:
+        """Return the first header of a lower-case name, "" if there is none: cheaper than `headers` for one."""
+        for given, value in self.head:
+            if given.lower() == name:
+                return value.decode("latin-1")
+        return ""
+
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        """The headers, by case-insensitive name."""
+        return headers_of(self.head)
 
     @property
     def is_complete(self) -> bool:
@@ -126,6 +136,11 @@ class Answer:
             if self._inflate is not None and self._inflate.holds_more:
                 connection.abort()
             self._pool.release(connection)
+
+
+def headers_of(head: Iterable[tuple[bytes, bytes]]) -> CIMultiDict[str]:
+    """Return headers by case-insensitive name."""
+    return CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in head)
 
 
 class Pool:
