@@ -167,7 +167,17 @@ class Plan:
         may_call: whether the client's key may call a model name; asked before a fallback to it.
     """
 
-    __slots__ = ("_attempted", "_current", "_error", "_may_call", "_name", "_routes", "_way", "error")
+    __slots__ = (
+        "_attempted",
+        "_current",
+        "_error",
+        "_group",
+        "_may_call",
+        "_name",
+        "_routes",
+        "_way",
+        "error",
+    )
 
     def __init__(self, routes: Routes, group: Group, may_call: Callable[[str], bool] | None) -> None:
         self._routes: Final = routes
@@ -176,7 +186,8 @@ class Plan:
         self._attempted: set[str | _Target] = set()
         self._current: RoutedDeployment | None = None
         self._error: NeevError | None = None
-        self._way: Final = self._with_fallbacks(group, None, 0)
+        self._group: Final = group
+        self._way: _Way | None = None
         self.error: NeevError | None = None
 
     def next(self) -> Step | None:
@@ -187,20 +198,31 @@ class Plan:
         """
         if self.error is not None:
             return None
+        if self._way is None and self._current is None:
+            first = self._group.choose(self._routes.cooldowns, self._routes.rng)
+            if first is not None:  # as a rule it answers: then no way had to be made
+                self._current = first
+                return Attempt(first, 0.0, self._name, 0, 0)
+        if self._current is not None and self._error is None:
+            raise RuntimeError("the last attempt's outcome is missing")
         try:
-            if self._current is None:
-                step = next(self._way)
-            elif self._error is None:
-                raise RuntimeError("the last attempt's outcome is missing")
-            else:
-                error, self._error = self._error, None
-                step = self._way.send(error)
+            step = self._go_on()
         except StopIteration as end:
             self.error = end.value
             return None
         if type(step) is Attempt:
             self._current = step.deployment
         return step
+
+    def _go_on(self) -> Step:
+        way = self._way
+        if way is None:
+            way = self._way = self._with_fallbacks(self._group, None, 0, self._current)
+            step = next(way)  # the attempt that was made before there was a way, if one was
+            if self._current is None:
+                return step
+        error, self._error = self._error, None
+        return next(way) if error is None else way.send(error)
 
     def failed(self, error: NeevError) -> bool:
         """Tell that the last attempt failed. After a first byte was relayed this is the end: do not ask `next`.
@@ -218,9 +240,11 @@ class Plan:
         if self._current is not None:
             self._routes.cooldowns.succeeded(self._current.standing)
 
-    def _with_fallbacks(self, group: Group, order: int | None, depth: int) -> _Way:
-        """Try a group, then what it falls back to; return the error if all fails."""
-        error = yield from self._with_retries(group, order, depth)
+    def _with_fallbacks(
+        self, group: Group, order: int | None, depth: int, first: RoutedDeployment | None = None
+    ) -> _Way:
+        """Try a group, `first` before all, then what it falls back to; return the error if all fails."""
+        error = yield from self._with_retries(group, order, depth, first)
         settings = self._routes.settings
         names = (group.name, self._name)
         too_long = error.code == _TOO_LONG
@@ -260,15 +284,18 @@ class Plan:
                 return error
         return error
 
-    def _with_retries(self, group: Group, order: int | None, depth: int) -> _Way:
-        """Try the deployments of a group; return the last error."""
+    def _with_retries(
+        self, group: Group, order: int | None, depth: int, first: RoutedDeployment | None
+    ) -> _Way:
+        """Try the deployments of a group, `first` before all if it is chosen already; return the last error."""
         routes = self._routes
         refused: frozenset[RoutedDeployment] = frozenset()
         retries: int | None = None
         retry = 0
         wait = 0.0
         while True:
-            deployment = group.choose(routes.cooldowns, routes.rng, order, refused)
+            deployment = first or group.choose(routes.cooldowns, routes.rng, order, refused)
+            first = None
             if deployment is None:
                 error: NeevError = self._no_deployments(group)
             else:

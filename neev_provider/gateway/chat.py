@@ -6,6 +6,7 @@ only to a client that asked. Called by `app.py`.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -56,18 +57,30 @@ async def chat(exchange: Exchange, services: Services) -> None:
 
 def _demand(request: ChatRequest, deployments: Sequence[RoutedDeployment]) -> Demand:
     """Return the worst that the request can cost: at the dearest of the deployments that it may end at."""
-    prices = [deployment.model.price for deployment in deployments]
-    known = [price for price in prices if price is not None]
-    priced = bool(known) and len(known) == len(prices)
+    prompt_nanos, completion_nanos, cap = _dearest(tuple(deployments))
     return Demand(
         request.model,
         prompt_tokens=estimate_tokens(request.prompt_bytes),
         max_tokens=request.max_tokens,
-        output_cap=max(map(output_cap, deployments)),
+        output_cap=cap,
         choices=request.n,
-        prompt_nanos=max(price.prompt_nanos for price in known) if priced else None,
-        completion_nanos=max(price.completion_nanos for price in known) if priced else None,
+        prompt_nanos=prompt_nanos,
+        completion_nanos=completion_nanos,
     )
+
+
+@lru_cache(maxsize=256)
+def _dearest(deployments: tuple[RoutedDeployment, ...]) -> tuple[int | None, int | None, int]:
+    """Return the highest nano-USD per prompt token and per token produced, and the most that may be produced.
+
+    The prices are None if any of the deployments is unpriced. None of this changes: a deployment is made once.
+    """
+    prices = [deployment.model.price for deployment in deployments]
+    known = [price for price in prices if price is not None]
+    cap = max(map(output_cap, deployments))
+    if not known or len(known) < len(prices):
+        return None, None, cap
+    return max(price.prompt_nanos for price in known), max(price.completion_nanos for price in known), cap
 
 
 def _body(call: Call[ChatRequest], deployment: RoutedDeployment, *, include_usage: bool) -> bytes:

@@ -17,7 +17,7 @@ from neev_provider.errors import NeevError, RequestError, redact
 from neev_provider.gateway.request_facts import RequestFacts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
@@ -43,13 +43,16 @@ class ServerExtension(Protocol):
     def write_now(self, body: bytes) -> bool:
         """Take a part of the body without waiting; tell whether the client keeps up."""
 
+    def answer_now(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Give the whole answer without waiting; return False, and do nothing, while the client does not keep up."""
+
     def watch(self, on_gone: Callable[[], None] | None) -> None:
         """Call this as soon as the client has left."""
 
 
 _IDS: Final = random.Random()  # noqa: S311 - seeded by the system; ids are to differ, not to be secret
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_JSON: Final = (b"content-type", b"application/json")
+_JSON: Final = {b"content-type": b"application/json"}
 
 
 class Limits:
@@ -240,9 +243,15 @@ class Exchange:
 
     async def reply(self, status: int, body: bytes, headers: Mapping[bytes, bytes] | None = None) -> None:
         """Send a complete answer; JSON unless `headers` says otherwise."""
-        await self.begin(status, {**dict((_JSON,)), **(headers or {}), b"content-length": b"%d" % len(body)})
-        head = self.scope["method"] == "HEAD"
-        await self._send({"type": "http.response.body", "body": b"" if head else body})
+        given = {**_JSON, **(headers or {}), b"content-length": b"%d" % len(body)}
+        if self.scope["method"] == "HEAD":
+            body = b""
+        if self._server is None or not self._server.answer_now(status, self._lines(given), body):
+            await self.begin(status, given)
+            await self._send({"type": "http.response.body", "body": body})
+        else:
+            self.status = status
+            self.facts.begun_at = time.perf_counter()
         self.facts.ended_at = time.perf_counter()
 
     async def fail(self, error: NeevError) -> None:
@@ -255,17 +264,11 @@ class Exchange:
         """Send status and headers of an answer whose body follows by `write`."""
         self.status = status
         self.facts.begun_at = time.perf_counter()
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [
-                    (b"x-request-id", self.request_id),
-                    *self.answer_headers.items(),
-                    *headers.items(),
-                ],
-            }
-        )
+        lines = self._lines(headers)
+        await self._send({"type": "http.response.start", "status": status, "headers": lines})
+
+    def _lines(self, headers: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+        return [(b"x-request-id", self.request_id), *self.answer_headers.items(), *headers.items()]
 
     @property
     def write_now(self) -> Callable[[bytes], bool] | None:

@@ -226,8 +226,21 @@ class Cycle:
             self._send_body(message.get("body", b""), more=message.get("more_body", False))
         elif kind == "http.response.start" and not self._started:
             self._begin(message["status"], message.get("headers", ()))
+            self._flush = connection.state.loop.call_soon(self._flush_head)
         else:
             raise RuntimeError(f"{kind} is not possible at this point of an answer.")
+
+    def answer_now(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Give the whole answer without waiting; return False, and do nothing, while the client does not keep up.
+
+        Part of the extension: most answers are short and whole.
+        """
+        if self._connection.writable is not None or self._started:
+            return False
+        if not self.gone:
+            self._begin(status, headers)
+            self._send_body(body, more=False)
+        return True
 
     def write_now(self, body: bytes) -> bool:
         """Send a part of the body without waiting; return whether the client keeps up.
@@ -280,7 +293,6 @@ class Cycle:
         self._chunked = chunked
         self._head = head + b"\r\n"
         self._started = True
-        self._flush = connection.state.loop.call_soon(self._flush_head)
 
     def _flush_head(self) -> None:
         if self._head and not self.gone:
