@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.contestants import CONTESTANTS
-from benchmarks.report import as_markdown, as_table, notes, ratios
+from benchmarks.report import as_markdown, as_tables, notes, ratios
 from benchmarks.results import Settings
 from benchmarks.rig import Rig, RigError
 
@@ -59,7 +59,8 @@ def main(
         _fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    console.print(as_table(report))
+    for table in as_tables(report, console.width):
+        console.print(table)
     for line in (*ratios(report), *notes(report)):
         console.print(line, highlight=False, markup=False)
     json.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.peer_contestants import PEERS
-from benchmarks.report import as_table, notes, table_of
+from benchmarks.report import as_tables, notes, table_of, times_others
 from benchmarks.results import (
     FLOOR,
     Report,
@@ -77,7 +77,10 @@ def main(
         except RigError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from None
-        console.print(as_table(reports[-1]))
+        for table in as_tables(reports[-1], console.width):
+            console.print(table)
+        for line in (*times_others(reports[-1]), *notes(reports[-1])):
+            console.print(line, highlight=False, markup=False)
     directory.mkdir(parents=True, exist_ok=True)
     data = directory / "peers.json"
     data.write_bytes(msgspec.json.format(msgspec.json.encode(Both(reports)), indent=1) + b"\n")
@@ -108,7 +111,7 @@ def page(reports: list[Report]) -> str:
             "",
             *table_of(report),
             "",
-            *(f"* {line}" for line in notes(report)),
+            *(f"* {line}" for line in (*times_others(report), *notes(report))),
         ]
     lines += ["", "## What each did not do", ""]
     lines += [

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
     from benchmarks.results import ContestantResult, Report, Round
 
-__all__ = ["as_markdown", "as_table", "notes", "ratios", "table_of"]
+__all__ = ["as_markdown", "as_tables", "notes", "ratios", "table_of", "times_others"]
 
 _BASELINES: Final = ("litellm", "litellm-openai")  # what the others are compared with
 _NOISE_SHARE: Final = 0.05  # of the contestant's core, from which on a run is called disturbed
 _RIG_BOUND_SHARE: Final = 0.7  # of the floor's rate, from which on the rig and not the contestant is measured
 _NONE: Final = "-"
+_AROUND_TITLE: Final = 4  # a table's two borders, and a blank on both sides
+_AROUND_CELL: Final = 3
 
 
 class _Column(NamedTuple):
@@ -97,16 +99,29 @@ def _rows(report: Report) -> list[tuple[str, list[str]]]:
     ]
 
 
-def as_table(report: Report) -> Table:
-    """Return the medians, a contestant a column: they are few, the figures many."""
-    table = Table(title=f"Medians of {report.settings.rounds} rounds")
-    table.add_column("")
-    rows = _rows(report)
-    for name, _ in rows:
-        table.add_column(name, justify="right")
-    for number, column in enumerate(_columns(report)):
-        table.add_row(column.title, *(cells[number] for _, cells in rows))
-    return table
+def as_tables(report: Report, width: int) -> list[Table]:
+    """Return the medians, a contestant a column, in as many tables as it takes for none to be wider than `width`."""
+    titles = [column.title for column in _columns(report)]
+    left = width - max(map(len, titles)) - _AROUND_TITLE
+    groups: list[list[tuple[str, list[str]]]] = []
+    room = 0
+    for name, cells in _rows(report):
+        needed = max(len(name), *map(len, cells)) + _AROUND_CELL
+        if not groups or needed > room:
+            groups.append([])
+            room = left
+        groups[-1].append((name, cells))
+        room -= needed
+    tables = []
+    for number, group in enumerate(groups):
+        table = Table(title=None if number else f"Medians of {report.settings.rounds} rounds")
+        table.add_column("", no_wrap=True)
+        for name, _ in group:
+            table.add_column(name, justify="right", no_wrap=True)
+        for row, title in enumerate(titles):
+            table.add_row(title, *(cells[row] for _, cells in group))
+        tables.append(table)
+    return tables
 
 
 def ratios(report: Report) -> list[str]:
@@ -121,15 +136,20 @@ def ratios(report: Report) -> list[str]:
                 f"{result.name}: {value:,.0f} requests per CPU second (rounds {low:,.0f} to {high:,.0f})"
             )
     bases = [result for result in measured if result.name in _BASELINES]
-    lines += [
-        f"{result.name} / {base.name}: "
-        f"{_quotient(result.median(requests_per_cpu_second), base.median(requests_per_cpu_second))} x the requests, "
-        f"{_quotient(_chunk_cost(report, base), _chunk_cost(report, result))} x the chunks per CPU second"
-        for result in measured
-        if result not in bases
-        for base in bases
-    ]
+    lines += [_times(report, result, base) for result in measured if result not in bases for base in bases]
     return lines
+
+
+def times_others(report: Report) -> list[str]:
+    """Return what a CPU second of the first contestant does, in multiples of what one of each other does."""
+    first, *others = [result for result in report.contestants if result.rounds]
+    return [_times(report, first, other) for other in others]
+
+
+def _times(report: Report, result: ContestantResult, base: ContestantResult) -> str:
+    requests = _quotient(result.median(requests_per_cpu_second), base.median(requests_per_cpu_second))
+    chunks = _quotient(_chunk_cost(report, base), _chunk_cost(report, result))
+    return f"{result.name} / {base.name}: {requests} x the requests, {chunks} x the chunks per CPU second"
 
 
 def _chunk_cost(report: Report, result: ContestantResult) -> float | None:
@@ -217,4 +237,7 @@ def _in_brackets(versions: dict[str, str]) -> str:
 
 
 def _quotient(dividend: float | None, divisor: float | None) -> str:
-    return f"{dividend / divisor:.1f}" if dividend and divisor else _NONE
+    if not dividend or not divisor:
+        return _NONE
+    quotient = dividend / divisor
+    return f"{quotient:.2f}" if quotient < 1 else f"{quotient:.1f}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import msgspec
 import pytest
+from rich.console import Console
 
 from benchmarks.load import LoadResult
-from benchmarks.report import as_markdown, notes, ratios
+from benchmarks.report import as_markdown, as_tables, notes, ratios, times_others
 from benchmarks.results import (
     FLOOR,
     ContestantResult,
@@ -124,3 +127,23 @@ def test_a_single_core_is_said() -> None:
 def test_a_report_survives_its_json() -> None:
     original = report(result("gateway", measured(), ready_seconds=0.5))
     assert msgspec.json.decode(msgspec.json.encode(original), type=Report) == original
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_tables_are_as_wide_as_the_terminal_at_most_and_no_figure_is_cut(width: int) -> None:
+    names = ["gateway-many-keys", "nginx", "litellm-openai", "portkey", "ferrogw"]
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    for table in as_tables(report(*(result(name, measured()) for name in names)), width):
+        console.print(table)
+    shown = console.file.getvalue()
+    assert "…" not in shown
+    for name in names:
+        assert name in shown
+    assert shown.count(" 2.000 ") == len(names)  # CPU ms per request; the floor's are 20
+
+
+def test_the_first_contestant_is_compared_with_every_other() -> None:
+    other = measured(parallel_cpu=6.0, streamed_cpu=0.01)
+    assert times_others(report(result("gateway", measured()), result("portkey", other))) == [
+        "gateway / portkey: 3.0 x the requests, 0.50 x the chunks per CPU second"
+    ]
