@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
@@ -59,7 +60,6 @@ class Gateway:
     def __init__(self, services: Services, is_ready: Callable[[], bool] = lambda: True) -> None:
         self._services: Final = services
         self._is_ready: Final = is_ready
-        self._document: Final = openapi.encoded(__version__, indent=-1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the ASGI entry point."""
@@ -132,7 +132,7 @@ class Gateway:
         elif path == _DOCUMENT:
             exchange.facts.route = path
             _only_reads(exchange)
-            await exchange.reply(200, self._document)
+            await exchange.reply(200, _document())
         elif (name := _model_id(exchange)) is not None:
             exchange.facts.route = _MODEL_ROUTE
             _only_reads(exchange)
@@ -169,6 +169,12 @@ class Gateway:
             elif litellm is not None and not litellm.was_ready:
                 state["status"] = "starting"
         await exchange.reply(200 if state["status"] == "ok" else 503, msgspec.json.encode(state))
+
+
+@cache
+def _document() -> bytes:
+    """Return the OpenAPI document; made when it is first asked for, since a worker would start later by a tenth."""
+    return openapi.encoded(__version__, indent=-1)
 
 
 def _model_id(exchange: Exchange) -> str | None:
