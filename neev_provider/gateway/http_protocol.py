@@ -89,7 +89,9 @@ class Connection(asyncio.Protocol):
         self._cut()
         self.resume_writing()
         self._reader.close()
-        del self._reader  # which holds this object
+        # What holds this object: a circle would stay until it is looked for.
+        del self._reader
+        self._receiving = None
 
     @override
     def eof_received(self) -> None:

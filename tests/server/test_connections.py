@@ -109,3 +109,14 @@ def test_a_wire_without_a_server_is_refused():
     except ConnectionRefusedError:
         return
     raise AssertionError
+
+
+def test_a_connection_that_has_ended_is_forgotten_without_the_garbage_collector():
+    with small() as server:
+        before = server.ask(get("/connections")).json()
+        for _ in range(20):
+            with server.wire() as wire:
+                assert wire.send(get("/one")).answer().status == 200
+                assert wire.send(get("/two")).answer().status == 200
+        # The last calls' connections, which the small application itself holds.
+        assert eventually(lambda: server.ask(get("/connections")).json() <= before + 2)
