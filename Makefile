@@ -50,7 +50,7 @@ bench-peers: $(VENV)/.dev $(BENCH)/.installed $(PORTKEY)/node_modules/.installed
 	unshare --net sh -c 'ip link set lo up && exec $(BIN)/python -m benchmarks.peers $(ARGS)'
 
 .PHONY: bench-scale
-bench-scale: $(VENV)/.dev ## Measure how cost grows with keys, days, streams and workers
+bench-scale: $(VENV)/.dev $(BENCH)/.installed ## Measure how cost grows with keys, teams, days, streams and workers
 	$(BIN)/python -m benchmarks.scale $(ARGS)
 
 .PHONY: soak

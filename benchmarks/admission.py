@@ -49,17 +49,18 @@ class Figures:
     redis_settle: float
 
 
-async def make_tokens(keys: Keys, count: int) -> list[str]:
-    """Make keys, ten to a team."""
+async def make_tokens(keys: Keys, count: int, per_team: int = KEYS_PER_TEAM) -> list[str]:
+    """Make keys, so many to a team."""
     tokens: list[str] = []
-    for number in range(-(-count // KEYS_PER_TEAM)):
+    for number in range(-(-count // per_team)):
         team = await keys.create_team(LIMITS, team_id=f"team-{number}", by="benchmark")
-        in_team = min(KEYS_PER_TEAM, count - len(tokens))
-        made = [
-            keys.create_key({**LIMITS, "models": ["model"]}, team=team.id, by="benchmark")
-            for _ in range(in_team)
-        ]
-        tokens += [key.token for key in await asyncio.gather(*made)]
+        ends = min(count, len(tokens) + per_team)
+        while len(tokens) < ends:  # not all at once: a call to the store has its bound
+            made = [
+                keys.create_key({**LIMITS, "models": ["model"]}, team=team.id, by="benchmark")
+                for _ in range(min(KEYS_PER_TEAM, ends - len(tokens)))
+            ]
+            tokens += [key.token for key in await asyncio.gather(*made)]
     return tokens
 
 

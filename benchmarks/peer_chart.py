@@ -10,7 +10,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-COLOURS = ("#2f6fdb", "#9dbcf2")
+OURS, OTHERS = ("#2f6fdb", "#9dbcf2"), ("#7b8494", "#c5cad3")
 
 
 def written(figure: float) -> str:
@@ -30,7 +30,9 @@ def main() -> None:
         for number, label in enumerate(given["labels"]):
             places = [place + 0.2 - 0.4 * number for place in range(len(names))]
             heights = [values[name][number] or 0 for name in names]
-            bars = axis.barh(places, heights, 0.38, label=label, color=COLOURS[number])
+            colours = [(OURS if name.startswith("gateway") else OTHERS)[number] for name in names]
+            bars = axis.barh(places, heights, 0.38, color=colours)
+            axis.barh([], [], label=label, color=OURS[number])
             axis.bar_label(bars, [written(height) for height in heights], padding=3, fontsize=8)
         axis.set_yticks(range(len(names)), names)
         axis.set_xscale("log")

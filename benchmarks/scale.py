@@ -1,4 +1,4 @@
-"""How the gateway's cost grows: with keys, days of spend, parallel streams and workers.
+"""How the gateway's cost grows: with keys, teams, days of spend, parallel streams and workers.
 
 Run: `python -m benchmarks.scale [--quick]`. Writes `benchmarks/results/scale.md` and `scale.json`; what it means is
 in `docs/scaling.md`. CPU and time in the store are what is compared: rates depend on the machine and its neighbours.
@@ -7,6 +7,7 @@ in `docs/scaling.md`. CPU and time in the store are what is compared: rates depe
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 import time
 from dataclasses import replace
@@ -19,7 +20,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from benchmarks.admission import DEMAND, SPENT, make_tokens, measure
+from benchmarks.admission import DEMAND, KEYS_PER_TEAM, SPENT, make_tokens, measure
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.results import ContestantResult, Settings, cpu_ms_per_request, cpu_us_per_chunk
 from benchmarks.rig import Rig
@@ -31,10 +32,13 @@ from neev_provider.store import Store
 
 RESULTS: Final = Path(__file__).resolve().parent / "results"
 KEY_COUNTS: Final = (1, 10, 100, 1_000, 10_000)
+TEAM_COUNTS: Final = (1, 10, 100, 1_000)
+KEYS_OF_TEAMS: Final = 1_000
 DAY_COUNTS: Final = (1, 30, 100, 400)
 SPENDERS: Final = 50  # keys that spend every day
 STREAM_COUNTS: Final = (1, 20, 100, 500)
 IN_FLIGHT: Final = 20
+_OF_ADMISSION: Final = ("gateway CPU µs", "store µs: admit", "store µs: settle", "store MB")
 _LARGE: Final = 1000  # numbers from here on are shown without fractions
 
 
@@ -54,20 +58,31 @@ class Curve(msgspec.Struct, frozen=True):
 
 async def by_keys(url: str, requests: int) -> Curve:
     """Admit and settle with ever more keys, twenty requests in flight."""
-    rows: list[list[float]] = []
     async with Store.from_url(url) as store:
-        for count in KEY_COUNTS:
-            await store.call("", "FLUSHALL", "SYNC")
-            tokens = await make_tokens(Keys(store), count)
-            async with VirtualKeys(store) as access:
-                for token in tokens:
-                    (await access.admit(token, DEMAND)).settle(SPENT)
-                await access.flush()
-                found = await measure(store, access, tokens, requests, IN_FLIGHT)
-            memory = await _memory(store) / 1e6
-            rows.append([count, found.cpu, found.redis_admit, found.redis_settle, memory])
-    columns = ["keys", "gateway CPU µs", "store µs: admit", "store µs: settle", "store MB"]
-    return Curve("Keys (ten to a team, every limit and a budget)", columns, rows)
+        rows = [await _with_keys(store, count, KEYS_PER_TEAM, requests, count) for count in KEY_COUNTS]
+    return Curve("Keys (ten to a team, every limit and a budget)", ["keys", *_OF_ADMISSION], rows)
+
+
+async def by_teams(url: str, requests: int) -> Curve:
+    """Admit and settle with as many keys of ever more teams, twenty requests in flight."""
+    async with Store.from_url(url) as store:
+        rows = [
+            await _with_keys(store, KEYS_OF_TEAMS, KEYS_OF_TEAMS // teams, requests, teams)
+            for teams in TEAM_COUNTS
+        ]
+    return Curve(f"Teams ({KEYS_OF_TEAMS:,} keys shared out among them)", ["teams", *_OF_ADMISSION], rows)
+
+
+async def _with_keys(store: Store, count: int, per_team: int, requests: int, size: int) -> list[float]:
+    """Return a row: `size`, and what an admission and its settling cost with so many keys."""
+    await store.call("", "FLUSHALL", "SYNC")
+    tokens = await make_tokens(Keys(store), count, per_team)
+    async with VirtualKeys(store) as access:
+        for token in tokens:
+            (await access.admit(token, DEMAND)).settle(SPENT)
+        await access.flush()
+        found = await measure(store, access, tokens, requests, IN_FLIGHT)
+    return [size, found.cpu, found.redis_admit, found.redis_settle, await _memory(store) / 1e6]
 
 
 async def by_days(url: str) -> Curve:
@@ -101,12 +116,12 @@ async def _memory(store: Store) -> int:
     return int(line.partition(":")[2])
 
 
-def by_streams(say: Console, seconds: float) -> Curve:
+def by_streams(say: Console, seconds: float, rounds: int) -> Curve:
     """Hold ever more streams open, twenty chunks a second each."""
     gateway = next(one for one in CONTESTANTS if one.name == "gateway")
     rows: list[list[float]] = []
     for streams in STREAM_COUNTS:
-        settings = _settings(seconds, streams)
+        settings = _settings(seconds, rounds, streams)
         (result,) = _run(say, settings, [gateway])
         chunk = result.median(lambda measured, settings=settings: cpu_us_per_chunk(measured, settings)) or 0.0
         memory = result.rounds[-1].memory_by_process[-1] / 1e6
@@ -116,14 +131,14 @@ def by_streams(say: Console, seconds: float) -> Curve:
     return Curve("Parallel streams (twenty chunks a second each)", columns, rows)
 
 
-def by_workers(say: Console, seconds: float) -> Curve:
+def by_workers(say: Console, seconds: float, rounds: int) -> Curve:
     """Serve by one worker and by two, and by two gateways that share a store, on one core."""
     gateway = next(one for one in CONTESTANTS if one.name == "gateway")
     two = replace(gateway, name="two workers", command=(*_without_workers(gateway.command), "--workers", "2"))
     beside = replace(gateway, name="a gateway beside another")
     rows: list[list[float]] = []
     for number, contestants in enumerate(([gateway], [two], [gateway, beside])):
-        result = _run(say, _settings(seconds, 20), contestants)[-1]
+        result = _run(say, _settings(seconds, rounds, 20), contestants)[-1]
         cost = result.median(cpu_ms_per_request) or 0.0
         rows.append([number + 1, cost, result.rounds[-1].memory_bytes / 1e6])
     columns = ["1: one worker, 2: two, 3: two gateways", "CPU ms per request", "MB of the one measured"]
@@ -135,9 +150,9 @@ def _without_workers(command: tuple[str, ...]) -> tuple[str, ...]:
     return command[:place] + command[place + 2 :]
 
 
-def _settings(seconds: float, streams: int) -> Settings:
+def _settings(seconds: float, rounds: int, streams: int) -> Settings:
     return Settings(
-        seconds=seconds, rounds=1, connections=16, streams=streams, chunks=60, chunks_per_second=20.0
+        seconds=seconds, rounds=rounds, connections=16, streams=streams, chunks=60, chunks_per_second=20.0
     )
 
 
@@ -167,6 +182,17 @@ def page(curves: list[Curve]) -> str:
     return "\n".join([*lines, ""])
 
 
+def _draw(directory: Path) -> None:
+    """Have the curves drawn by the environment that has what draws them."""
+    python = Path(__file__).resolve().parent.parent / ".venv-bench" / "bin" / "python"
+    script = Path(__file__).resolve().parent / "scale_chart.py"
+    subprocess.run(
+        [python, script, directory / "scale.json", directory / "scale.png"],
+        check=True,
+        env={**os.environ, "MPLCONFIGDIR": str(directory)},
+    )
+
+
 def _shown(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) or value >= _LARGE else f"{value:.3g}"
 
@@ -179,21 +205,24 @@ def main(
     from tests.store.servers import server  # noqa: PLC0415 - found from the repository's root only
 
     say = Console()
+    requests = 2_000 if quick else 10_000
     with tempfile.TemporaryDirectory() as folder:
         running = server(Path(folder))
         try:
             curves = [
-                uvloop.run(by_keys(running.url, 2_000 if quick else 10_000)),
+                uvloop.run(by_keys(running.url, requests)),
+                uvloop.run(by_teams(running.url, requests)),
                 uvloop.run(by_days(running.url)),
             ]
         finally:
             running.stop()
-    seconds = 0.5 if quick else 3.0
-    curves += [by_streams(say, seconds), by_workers(say, seconds)]
+    seconds, rounds = (0.5, 1) if quick else (2.0, 3)
+    curves += [by_streams(say, seconds, rounds), by_workers(say, seconds, rounds)]
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "scale.json").write_bytes(msgspec.json.format(msgspec.json.encode(curves), indent=1) + b"\n")
     text = page(curves)
     (directory / "scale.md").write_text(text, encoding="utf-8")
+    _draw(directory)
     say.print(text, markup=False, highlight=False)
 
 
