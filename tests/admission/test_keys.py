@@ -264,6 +264,16 @@ class TestADeclaration:
         await carry_out(keys, plan)
         assert [key.alias for key in await keys.list_keys()] == ["bot"]
 
+    async def test_prunes_no_team_whose_key_is_declared(self, keys):
+        await keys.create_team({"rpm_limit": 5}, team_id="red", by="somebody")
+        await keys.create_team(team_id="blue", by="somebody")
+        declared = read_declaration({"keys": [{"alias": "bot", "team": "red"}]}, "f")
+        plan = await make_plan(keys, declared, prune=True)
+        assert [(step.action, step.name) for step in plan] == [("create", "bot"), ("revoke", "blue")]
+        await carry_out(keys, plan)
+        assert [key.alias for key in await keys.list_keys()] == ["bot"]
+        assert [(team.id, team.rpm_limit) for team in await keys.list_teams()] == [("red", 5)]
+
     @pytest.mark.parametrize(
         ("document", "place"),
         [
