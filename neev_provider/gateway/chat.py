@@ -122,6 +122,7 @@ def _usage_of(request: ChatRequest, response: Response) -> Usage:
         return usage
     meter = StreamMeter(request.prompt_bytes)
     choices = msgspec.json.decode(response.fields.get("choices", msgspec.Raw(b"[]")))
+    choices = choices if isinstance(choices, list) else []
     deltas = [{"delta": choice.get("message")} for choice in choices if isinstance(choice, dict)]
     meter.observe(encode_event(msgspec.json.encode({"choices": deltas})))
     return meter.usage()

@@ -162,6 +162,8 @@ ODD = {
         usage={"prompt_tokens": "NaN", "completion_tokens": [], "total_tokens": {}}
     ),
     "usage that is none": answer(usage=[[[]]]),
+    "null for choices": answer(choices=None),
+    "choices that are none": answer(choices=5),
     "a model's name that is none": answer(model={"a": ["\r\nx-injected: 1"]}),
 }
 TABLES = {
