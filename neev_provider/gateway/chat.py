@@ -140,7 +140,7 @@ async def _stream(exchange: Exchange, services: Services, call: Call[ChatRequest
 
     deployment, stream = await call_by_plan(services, call, place, attempt)
     request = call.request
-    meter = StreamMeter(request.prompt_bytes)
+    meter = StreamMeter(request.prompt_bytes, request.n)
     async with stream:
         served_by = {b"x-neev-model": deployment.model.id.encode()}
         await exchange.begin(200, {**_STREAM_HEADERS, **served_by, **call.grant.headers})
