@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
     from neev_provider.catalog import Price
 
-__all__ = ["StreamMeter", "Usage", "cost_nanos", "estimate_tokens", "parse_usage", "speech_cost_nanos"]
+__all__ = [
+    "StreamMeter",
+    "Usage",
+    "cost_nanos",
+    "estimate_tokens",
+    "parse_usage",
+    "size_as_ascii",
+    "speech_cost_nanos",
+]
 
 # A hundred times the largest context in the catalog: a larger count is an upstream's fault, not a bill.
 _MAX_TOKENS: Final = 100_000_000
@@ -143,6 +151,12 @@ def estimate_tokens(content: int | str | bytes) -> int:
         return -(-content // _ASCII_BYTES_PER_TOKEN)
     ascii_bytes, other_bytes = _split_bytes(content)
     return _tokens(ascii_bytes, other_bytes)
+
+
+def size_as_ascii(content: bytes) -> int:
+    """Return the length of an ASCII text that `estimate_tokens` takes for as many tokens as this UTF-8."""
+    ascii_bytes, other_bytes = _split_bytes(content)
+    return ascii_bytes - (-other_bytes * _ASCII_BYTES_PER_TOKEN // _OTHER_BYTES_PER_TOKEN)
 
 
 def _tokens(ascii_bytes: int, other_bytes: int) -> int:
