@@ -209,7 +209,7 @@ class NeevLLM(CustomLLM):
         self, call: _Call, stream: ChatStream, kwargs: Mapping[str, Any]
     ) -> AsyncGenerator[Chunk]:
         translator = ChunkTranslator()
-        meter = StreamMeter(call.request.prompt_bytes)
+        meter = StreamMeter(call.request.prompt_bytes, call.request.n)
         try:
             async for event in _events(stream):
                 meter.observe(event)
@@ -221,7 +221,7 @@ class NeevLLM(CustomLLM):
                 chunk = None if data is None else _translate(translator, _decode(data))
                 if chunk is not None:
                     yield chunk
-            if not meter.done and translator.finish_reason is None:
+            if not meter.done and not meter.ended:
                 raise UpstreamError("upstream_bad_response", "The model provider's stream broke off.")
         except NeevError as error:
             raise call.failure(error) from None

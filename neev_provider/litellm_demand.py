@@ -77,7 +77,7 @@ def demand_of(data: Mapping[str, Any], call_type: str, entries: Sequence[Mapping
         prompt_tokens=estimate,
         max_tokens=asked if has_output else None,
         output_cap=_output_cap(prices, entries) if has_output else 0,
-        choices=data["n"] if has_output and _is_count(data.get("n")) and data["n"] > 0 else 1,
+        choices=_choices(data) if has_output else 1,
         prompt_nanos=None if prompt is None else _up(prompt),
         completion_nanos=_up(completion)
         if has_output and completion is not None
@@ -85,6 +85,15 @@ def demand_of(data: Mapping[str, Any], call_type: str, entries: Sequence[Mapping
         if has_output
         else 0,
     )
+
+
+def _choices(data: Mapping[str, Any]) -> int:
+    """Return how many answers are produced: of the older completions endpoint, for each prompt, the best of some."""
+    asked: int = max([data[field] for field in ("n", "best_of") if _is_count(data.get(field))] or [1])
+    prompt = data.get("prompt")
+    # One prompt may be a list too: of tokens.
+    prompts = len(prompt) if isinstance(prompt, list) and not all(map(_is_count, prompt)) else 1
+    return max(1, asked) * prompts
 
 
 def spent_of(kwargs: Mapping[str, Any], demand: Demand, *, ours: bool, characters: int) -> Spent:

@@ -13,9 +13,19 @@ import msgspec
 from neev_provider.sse import Signal, data_of, finish_reason_of, signal_of, usage_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from neev_provider.catalog import Price
 
-__all__ = ["StreamMeter", "Usage", "cost_nanos", "estimate_tokens", "parse_usage", "speech_cost_nanos"]
+__all__ = [
+    "StreamMeter",
+    "Usage",
+    "cost_nanos",
+    "estimate_tokens",
+    "parse_usage",
+    "size_as_ascii",
+    "speech_cost_nanos",
+]
 
 # A hundred times the largest context in the catalog: a larger count is an upstream's fault, not a bill.
 _MAX_TOKENS: Final = 100_000_000
@@ -143,6 +153,12 @@ def estimate_tokens(content: int | str | bytes) -> int:
     return _tokens(ascii_bytes, other_bytes)
 
 
+def size_as_ascii(content: bytes) -> int:
+    """Return the length of an ASCII text that `estimate_tokens` takes for as many tokens as this UTF-8."""
+    ascii_bytes, other_bytes = _split_bytes(content)
+    return ascii_bytes - (-other_bytes * _ASCII_BYTES_PER_TOKEN // _OTHER_BYTES_PER_TOKEN)
+
+
 def _tokens(ascii_bytes: int, other_bytes: int) -> int:
     thirds_and_quarters = ascii_bytes * _OTHER_BYTES_PER_TOKEN + other_bytes * _ASCII_BYTES_PER_TOKEN
     return -(-thirds_and_quarters // (_ASCII_BYTES_PER_TOKEN * _OTHER_BYTES_PER_TOKEN))
@@ -165,9 +181,10 @@ class StreamMeter:
 
     Args:
         prompt_bytes: size of the prompt, for the estimate.
+        choices: how many were asked for.
 
     Attributes:
-        done: whether `[DONE]` was seen; a stream that ends without it was cut, unless `finish_reason` is known.
+        done: whether `[DONE]` was seen; a stream that ends without it was cut, unless its choices have `ended`.
     """
 
     PENDING_BYTES: Final = 32 * 1024
@@ -175,6 +192,9 @@ class StreamMeter:
 
     __slots__ = (
         "_ascii_bytes",
+        "_begun",
+        "_choices",
+        "_ended",
         "_finish_reason",
         "_other_bytes",
         "_pending",
@@ -184,8 +204,12 @@ class StreamMeter:
         "done",
     )
 
-    def __init__(self, prompt_bytes: int) -> None:
+    def __init__(self, prompt_bytes: int, choices: int = 1) -> None:
         self.done = False
+        self._choices: Final = choices
+        # Indexes of choices, kept only where there are several.
+        self._begun: set[str] = set()
+        self._ended: set[str] = set()
         self._prompt_bytes: Final = prompt_bytes
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
@@ -220,6 +244,14 @@ class StreamMeter:
             self._finish_reason = next((reason for reason in reasons if reason is not None), None)
         return self._finish_reason
 
+    @property
+    def ended(self) -> bool:
+        """Whether every choice that began has ended, and one has."""
+        if self._choices == 1:
+            return self.finish_reason is not None
+        self._note_ends(self._pending)
+        return bool(self._ended) and self._begun <= self._ended
+
     def usage(self) -> Usage:
         """Return upstream's last count or, where there is none, an estimate from the prompt and what was relayed.
 
@@ -241,13 +273,24 @@ class StreamMeter:
         if usage is None:
             return False  # a placeholder, and the chunk a chunk like others
         self._finish_reason = self.finish_reason or finish_reason_of(event)
+        if self._choices > 1:
+            self._note_ends((*self._pending, event))
         self._usage = usage
         self._ascii_bytes = self._other_bytes = 0
         self._pending.clear()
         self._room = self.PENDING_BYTES
         return True
 
+    def _note_ends(self, events: Iterable[bytes]) -> None:
+        for event in events:
+            for choice in _choices_of(event):
+                self._begun.add(str(choice.index))
+                if choice.finish_reason:
+                    self._ended.add(str(choice.index))
+
     def _count_pending(self) -> None:
+        if self._choices > 1:
+            self._note_ends(self._pending)
         for event in self._pending:
             for choice in _choices_of(event):
                 if choice.finish_reason and self._finish_reason is None:
@@ -284,6 +327,7 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
+    index: Any = 0
     delta: _Delta | None = None
     finish_reason: Any = None
 

@@ -170,7 +170,7 @@ async def make_plan(keys: Keys, declared: Declaration, *, prune: bool = False) -
     Args:
         keys: what is there.
         declared: what should be.
-        prune: revoke what is not declared.
+        prune: revoke what is not declared; a team that a declared key names stays as it is.
 
     Raises:
         RequestError: a key is declared for another team than it has; its id names its team, so it must be made anew.
@@ -188,7 +188,8 @@ async def make_plan(keys: Keys, declared: Declaration, *, prune: bool = False) -
             for key in all_keys
             if key.alias not in declared.keys
         ]
-        steps += [Step("revoke", "team", name, name) for name in teams if name not in declared.teams]
+        named = {*declared.teams, *(key.team for key in declared.keys.values())}
+        steps += [Step("revoke", "team", name, name) for name in teams if name not in named]
     return [step for step in steps if step.action != "update" or step.attributes]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from neev_provider.admission.scripts import INDEX_PREFIX
+from neev_provider.store import Script
 
 if TYPE_CHECKING:
     from neev_provider.admission.rules import Clock
@@ -18,6 +19,9 @@ __all__ = ["Index"]
 
 _OWNERS: Final = INDEX_PREFIX + "owners"  # tag to 0, or when it was retired (ms)
 _ALIASES: Final = INDEX_PREFIX + "aliases"  # `key:<alias>` or `team:<alias>` to an id
+_FREE: Final = Script.of(
+    "return redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] and redis.call('HDEL', KEYS[1], ARGV[1]) or 0"
+)
 _KEEP_MS: Final = 400 * 86_400_000  # as long as spend is kept
 
 
@@ -61,7 +65,7 @@ class Index:
         """Take an alias whose holder is gone."""
         await self._store.call(_ALIASES, "HSET", _ALIASES, f"{kind}:{alias}", holder)
 
-    async def free(self, kind: str, alias: str | None) -> None:
-        """Let an alias go."""
+    async def free(self, kind: str, alias: str | None, holder: str) -> None:
+        """Let an alias go, unless another has taken it over meanwhile."""
         if alias is not None:
-            await self._store.call(_ALIASES, "HDEL", _ALIASES, f"{kind}:{alias}")
+            await self._store.run(_FREE, (_ALIASES,), (f"{kind}:{alias}", holder))

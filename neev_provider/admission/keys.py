@@ -114,7 +114,7 @@ class Keys:
         )
         if done != b"ok":
             if claimed:
-                await self._index.free("key", alias)
+                await self._index.free("key", alias, key_id)
             if done == b"exists":
                 raise RequestError("invalid_value", f"The key '{key_id}' exists already.", param="token")
             raise _no_team(str(team))
@@ -262,7 +262,7 @@ class Keys:
         )
         if done != b"ok":
             raise _no_key(key_id)
-        await self._index.free("key", before.alias)
+        await self._index.free("key", before.alias, key_id)
         if before.team_id is None:
             await self._index.retire_owner(tag)
 
@@ -298,7 +298,7 @@ class Keys:
         )
         if done != b"ok":
             if claimed:
-                await self._index.free("team", alias)
+                await self._index.free("team", alias, team_id)
             raise RequestError("invalid_value", f"The team '{team_id}' exists already.", param="team_id")
         return await self.team(team_id)
 
@@ -367,7 +367,7 @@ class Keys:
             raise RequestError(
                 "invalid_value", f"The team '{team_id}' has keys; revoke them first.", param="team_id"
             )
-        await self._index.free("team", before.alias)
+        await self._index.free("team", before.alias, team_id)
         await self._index.retire_owner(team_id)
 
     # The audit
@@ -397,7 +397,7 @@ class Keys:
         if done != b"ok":
             raise _no_team(before.id) if is_team else _no_key(before.id)
         if alias != before.alias:
-            await self._index.free(kind, before.alias)
+            await self._index.free(kind, before.alias, before.id)
 
     async def _claim_alias(self, kind: str, alias: str | None, owner: str) -> bool:
         """Take an alias; return whether it was not the owner's already.

@@ -23,6 +23,13 @@ _WINDOW: Final = 61.0  # seconds
 
 
 @dataclass(slots=True)
+class InFlight:
+    """How many calls were let in and have not ended; of a key, however often it is remembered anew."""
+
+    count: int = 0
+
+
+@dataclass(slots=True)
 class KnownKey:
     """What is remembered of a key that was let in.
 
@@ -34,7 +41,7 @@ class KnownKey:
         left: nano-USD that its budgets left when it was last seen; None for no budget.
         seen_at: when that was, by this process's clock.
         recent: when calls were let in since, and their tokens.
-        in_flight: calls let in since that have not ended.
+        in_flight: calls that were let in so and have not ended.
     """
 
     principal: Principal
@@ -44,7 +51,7 @@ class KnownKey:
     left: int | None
     seen_at: float
     recent: deque[tuple[float, int]] = field(default_factory=deque)
-    in_flight: int = 0
+    in_flight: InFlight = field(default_factory=InFlight)
 
 
 class KnownKeys:
@@ -96,7 +103,7 @@ class KnownKeys:
         used = sum(count for _, count in key.recent)
         limit = (
             "parallel"
-            if key.in_flight >= parallel
+            if key.in_flight.count >= parallel
             else "requests"
             if key.rpm is not None and len(key.recent) >= key.rpm
             else "tokens"
@@ -117,12 +124,12 @@ class KnownKeys:
                     retry_after=5,
                 ).of("budget", "key")
             key.left -= nanos
-        key.in_flight += 1
+        key.in_flight.count += 1
         key.recent.append((now, tokens))
 
     @staticmethod
     def give_back(key: KnownKey, nanos: int) -> None:
         """Note that a call has ended, and what of its reserve was not spent, in nano-USD."""
-        key.in_flight -= 1
+        key.in_flight.count -= 1
         if key.left is not None:
             key.left += nanos

@@ -16,6 +16,7 @@ from neev_provider.contract.fields import LITELLM_ONLY_FIELDS, refuse_forbidden
 from neev_provider.contract.messages import AnyObject, Messages, Text, adapt_messages, check_messages
 from neev_provider.contract.schema import ModelName, Schema, Shape, invalid, read_fields
 from neev_provider.errors import RequestError
+from neev_provider.usage import size_as_ascii
 
 if TYPE_CHECKING:
     from collections.abc import KeysView, Mapping
@@ -95,7 +96,7 @@ class ChatBody(Shape):
 _SCHEMA: Final = Schema(ChatBody)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # What a model bills as prompt, in raw JSON.
-_PROMPT_FIELDS: Final = ("messages", "tools", "response_format")
+_PROMPT_FIELDS: Final = ("messages", "tools", "functions", "response_format")
 _NEVER_DROPPED: Final = frozenset({"model", "messages", "stream"})
 
 
@@ -109,7 +110,8 @@ class ChatRequest(msgspec.Struct, frozen=True, eq=False, gc=False, kw_only=True)
         max_tokens: the client's own bound of the output in tokens, or None. `max_completion_tokens` wins over
             `max_tokens`.
         include_usage: whether the client asked to be shown usage in its stream.
-        prompt_bytes: size of messages, tools and response_format as raw JSON, for token estimates.
+        prompt_bytes: size of messages, tools, functions and response_format as raw JSON, for token estimates; what
+            is not ASCII counts as the ASCII that would be as many tokens.
         has_tools: whether any tool is offered.
         litellm_only: the fields that only LiteLLM understands; not empty = the request is LiteLLM's to answer.
     """
@@ -188,12 +190,17 @@ def parse_chat(body: bytes) -> ChatRequest:
         n=checked.n or 1,
         max_tokens=checked.max_completion_tokens or checked.max_tokens,
         include_usage=checked.stream is True and options is not None and options.include_usage is True,
-        prompt_bytes=sum(len(fields[name]) for name in _PROMPT_FIELDS if name in fields),
+        prompt_bytes=_prompt_bytes(fields, is_ascii=body.isascii()),
         has_tools=bool(checked.tools),
         litellm_only=LITELLM_ONLY_FIELDS.intersection(fields),
         _body=fields,
         _stream_options=other_options,
     )
+
+
+def _prompt_bytes(fields: Mapping[str, msgspec.Raw], *, is_ascii: bool) -> int:
+    parts = [fields[name] for name in _PROMPT_FIELDS if name in fields]
+    return sum(map(len, parts)) if is_ascii else sum(size_as_ascii(bytes(part)) for part in parts)
 
 
 def parse_chat_object(fields: Mapping[str, Any]) -> ChatRequest:

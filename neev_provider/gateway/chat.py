@@ -122,6 +122,7 @@ def _usage_of(request: ChatRequest, response: Response) -> Usage:
         return usage
     meter = StreamMeter(request.prompt_bytes)
     choices = msgspec.json.decode(response.fields.get("choices", msgspec.Raw(b"[]")))
+    choices = choices if isinstance(choices, list) else []
     deltas = [{"delta": choice.get("message")} for choice in choices if isinstance(choice, dict)]
     meter.observe(encode_event(msgspec.json.encode({"choices": deltas})))
     return meter.usage()
@@ -139,7 +140,7 @@ async def _stream(exchange: Exchange, services: Services, call: Call[ChatRequest
 
     deployment, stream = await call_by_plan(services, call, place, attempt)
     request = call.request
-    meter = StreamMeter(request.prompt_bytes)
+    meter = StreamMeter(request.prompt_bytes, request.n)
     async with stream:
         served_by = {b"x-neev-model": deployment.model.id.encode()}
         await exchange.begin(200, {**_STREAM_HEADERS, **served_by, **call.grant.headers})

@@ -12,6 +12,7 @@ import os
 import select
 import sys
 import time
+from collections import deque
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,9 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["AccessLog", "set_up_logging"]
+__all__ = ["AccessLog", "Output", "set_up_logging"]
+
+_log: Final = logging.getLogger(__name__)
 
 _FLUSH_SECONDS: Final = 0.05
+_RETRY_SECONDS: Final = 0.2
+_MOST_WAITING: Final = 1_000_000  # bytes of lines that nobody reads
 
 
 class AccessLog:
@@ -62,6 +67,56 @@ class AccessLog:
             self._write(block)
 
 
+class Output:
+    """Where lines go. Its reader may stall (a paused terminal, a slow collector), which must hold up no request.
+
+    Lines that find no room wait, up to a bound; more are lost, which is told once there is room again.
+
+    Args:
+        descriptor: of a file, pipe or terminal. Its mode stays as it is, for other processes share it.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: Final = descriptor
+        self._poll: Final = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self._waiting: Final[deque[bytes]] = deque()
+        self._size = 0
+        self._lost = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __call__(self, block: bytes) -> None:
+        """Write some lines, now or as soon as there is room."""
+        self._waiting.append(block)
+        self._size += len(block)
+        self._drain()
+        while self._size > _MOST_WAITING:
+            lost = self._waiting.popleft()
+            self._size -= len(lost)
+            self._lost += lost.count(b"\n")
+
+    def _drain(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        # A pipe that polls as writable takes PIPE_BUF bytes at once (pipe(7)).
+        while self._waiting and self._poll.poll(0):
+            block = self._waiting.popleft()
+            self._size -= len(block)
+            try:
+                rest = block[os.write(self._descriptor, block[: select.PIPE_BUF]) :]
+            except OSError:  # nobody reads any more
+                continue
+            if rest:
+                self._waiting.appendleft(rest)
+                self._size += len(rest)
+        if self._waiting:
+            self._timer = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._drain)
+        elif self._lost:
+            _log.warning("%d request lines were lost: nobody read what was written", self._lost)
+            self._lost = 0
+
+
 def set_up_logging(level: str, *, as_json: bool, ledger: Path | None = None) -> AccessLog | None:
     """Send Python's logging to stderr and return the log for request lines on stdout; None if the level is above.
 
@@ -78,12 +133,7 @@ def set_up_logging(level: str, *, as_json: bool, ledger: Path | None = None) -> 
     if ledger is not None:
         keep_ledger(ledger)
     shows_requests = logging.getLogger().isEnabledFor(logging.INFO)
-    return AccessLog(_write_out, as_json=as_json) if shows_requests else None
-
-
-def _write_out(block: bytes) -> None:
-    while block:
-        block = block[os.write(sys.stdout.fileno(), block) :]
+    return AccessLog(Output(sys.stdout.fileno()), as_json=as_json) if shows_requests else None
 
 
 def _blocks(lines: list[bytes]) -> Iterator[bytes]:

@@ -54,7 +54,7 @@ async def _relay(exchange: Exchange, stream: ChatStream, meter: StreamMeter, wor
         await exchange.write(work.rest())
     if work.failure is not None:
         raise work.failure
-    if not meter.done and meter.finish_reason is None:
+    if not meter.done and not meter.ended:
         raise UpstreamError("upstream_bad_response", "The model provider's stream broke off.")
 
 

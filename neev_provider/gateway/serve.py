@@ -8,6 +8,7 @@ configuration's meaning in `config.py`. Called by the command line.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ __all__ = ["serve", "welcome"]
 
 
 async def serve(flags: Flags, environ: Mapping[str, str], console: Console) -> None:
-    """Start everything, then run until SIGINT or SIGTERM; a second signal ends it at once.
+    """Start everything, then run until SIGINT, SIGTERM or SIGHUP; a second signal ends it at once.
 
     Raises:
         ConfigError: a setting is wrong or a part did not start; everything started is stopped first.
@@ -74,13 +75,13 @@ async def serve(flags: Flags, environ: Mapping[str, str], console: Console) -> N
                 if starting.done():
                     await starting
                     await stopped
-                console.print("Stopping ...")
+                _say(console, "Stopping ...")
             finally:
                 starting.cancel()
                 stopped.cancel()
                 await asyncio.gather(starting, stopped, return_exceptions=True)
                 stop.on_second(supervisor.kill)
-    console.print("Stopped.")
+    _say(console, "Stopped.")
 
 
 async def _open_metrics(
@@ -144,7 +145,8 @@ class _Root:
                 "LiteLLM", "starts behind it (5 to 15 s); chat, models and speech are served without", "…"
             )
         key = environ[MASTER_KEY_VARIABLE] if self.environment.own_key else f"${MASTER_KEY_VARIABLE}"
-        self.console.print(
+        _say(
+            self.console,
             welcome(self.options.address + "/v1", key, self.config),
             highlight=False,
             markup=False,
@@ -181,14 +183,20 @@ class _Root:
         if failure is None:
             self._done("LiteLLM", f"ready after {seconds:.1f} s: all its other routes are served too")
         else:
-            self.console.print(f"[red]✗[/] LiteLLM     {failure} It is tried again.", soft_wrap=True)
+            _say(self.console, f"[red]✗[/] LiteLLM     {failure} It is tried again.", soft_wrap=True)
 
     def _done(self, part: str, what: str, mark: str = "✓") -> None:
-        self.console.print(f"[green]{mark}[/] {part:<11} {what}", soft_wrap=True, highlight=False)
+        _say(self.console, f"[green]{mark}[/] {part:<11} {what}", soft_wrap=True, highlight=False)
+
+
+def _say(console: Console, text: str, **options: Any) -> None:
+    """Print, if anybody reads: a window or pipe that was closed is no reason to end what is served."""
+    with contextlib.suppress(OSError, SystemExit):  # of a broken pipe rich makes an exit
+        console.print(text, **options)
 
 
 class _Stop:
-    """SIGINT and SIGTERM: the first stops, the second ends at once."""
+    """SIGINT, SIGTERM and SIGHUP (a closed window): the first stops, the second ends at once."""
 
     def __init__(self) -> None:
         self.first: Final = asyncio.Event()
@@ -196,6 +204,8 @@ class _Stop:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._received)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            loop.add_signal_handler(signal.SIGHUP, self._received)
 
     def on_second(self, act: Any) -> None:
         self._on_second = act

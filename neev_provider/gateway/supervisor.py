@@ -245,20 +245,34 @@ class Supervisor:
         failures = 0
         while not self._stopping:
             if child is None:
-                child = await self._launch(spec, fresh=failures == 0)
-                await self._until_ready(child, report)
-            code = await child.process.wait()
-            self.up[spec.name] = False
-            if time.monotonic() - child.started_at > _STABLE_SECONDS:
-                failures = 0
+                child = await self._launch_or_tell(spec, report, fresh=failures == 0)
+            what = "could not be started"
+            if child is not None:
+                what = f"ended with exit code {await child.process.wait()}"
+                self.up[spec.name] = False
+                if time.monotonic() - child.started_at > _STABLE_SECONDS:
+                    failures = 0
             pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
             failures += 1
             self.restarts[spec.name] = self.restarts.get(spec.name, 0) + 1
-            _log.error("%s ended with exit code %s; starting it again in %s s", spec.name, code, pause)
-            await child.stop()
-            self._children.remove(child)
-            child = None
+            _log.error("%s %s; starting it again in %s s", spec.name, what, pause)
+            if child is not None:
+                await child.stop()
+                self._children.remove(child)
+                child = None
             await asyncio.sleep(pause)
+
+    async def _launch_or_tell(
+        self, spec: ChildSpec, report: Callable[[ConfigError | None, float], None] | None, *, fresh: bool
+    ) -> Child | None:
+        """Start a child anew; None if the machine has no room for it just now: no memory, process or file."""
+        try:
+            child = await self._launch(spec, fresh=fresh)
+        except (ConfigError, OSError) as error:
+            _log.error("%s: %s", spec.name, error)
+            return None
+        await self._until_ready(child, report)
+        return child
 
     async def _launch(self, spec: ChildSpec, *, fresh: bool = True) -> Child:
         self.up[spec.name] = False
@@ -285,8 +299,11 @@ class Supervisor:
 
 def _last_words(path: Path) -> str:
     """Return the last line of a log that says something; of a traceback that is the error itself."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        lines = [line.strip() for line in deque(file, _TAIL_LINES) if line.strip()]
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            lines = [line.strip() for line in deque(file, _TAIL_LINES) if line.strip()]
+    except OSError:  # somebody has cleared the logs away
+        return ""
     return lines[-1][:_MAX_LINE] if lines else ""
 
 

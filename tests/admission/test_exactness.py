@@ -12,6 +12,8 @@ from neev_provider.admission import Demand, Spent
 from neev_provider.admission.keys import Keys
 from neev_provider.admission.rules import AdmissionSettings, Clock
 from neev_provider.admission.spend import read_spend
+from neev_provider.admission.sweeping import sweep
+from neev_provider.admission.tokens import new_key_id, new_token
 from neev_provider.admission.virtual import VirtualGrant, VirtualKeys
 from neev_provider.errors import LimitError, RequestError
 from neev_provider.store import Store
@@ -146,8 +148,7 @@ class TestTheLastSixtySeconds:
             grant.settle(Spent(prompt_tokens=0, completion_tokens=0, cost_nanos=0, model=""))
         await access.flush()
         last = await access.admit(new, ONE)
-        # Their tokens come off the same second's, which has 20 to take them from; more there is not to give.
-        assert last.headers[b"x-ratelimit-remaining-tokens"] == b"80"
+        assert last.headers[b"x-ratelimit-remaining-tokens"] == b"60"
 
     async def test_a_request_larger_than_the_limit_is_never_worth_repeating(self, keys, access):
         token = (await keys.create_key({"tpm_limit": 19}, by="test")).token
@@ -269,6 +270,42 @@ class TestBudgets:
         await access.flush()
         key = await keys.key(made.key.id)
         assert (key.spend_nanos, key.held_nanos) == (3 * COST, 0)
+
+    @pytest.mark.parametrize("ends", ["settled", "expired"])
+    @pytest.mark.parametrize("who", ["team", "key"])
+    async def test_what_is_made_anew_under_a_name_owes_and_holds_nothing_for_calls_before(
+        self, keys, access, clock, who, ends
+    ):
+        limits = {"max_budget": "0.01", "max_parallel_requests": 1}
+        token = new_token(new_key_id("again"))
+
+        async def make():
+            await keys.create_team(limits if who == "team" else {}, team_id="again", by="test")
+            key = await keys.create_key(limits if who == "key" else {}, team="again", token=token, by="test")
+            return key.key.id
+
+        await make()
+        old = await access.admit(token, ONE)
+        await keys.delete_team("again", with_keys=True, by="test")
+        key_id = await make()
+        new = await access.admit(token, ONE)
+        if ends == "settled":
+            old.settle(USED)
+            await access.flush()
+        else:
+            access._leases.release(old._settle.lease)
+            clock.moved += 60_000
+            await access._leases.renew()
+            clock.moved += 60_000
+            assert await sweep(access._store, clock) == (1, 10 * 100)
+        for subject in (await keys.team("again"), await keys.key(key_id)):
+            assert (subject.spend_nanos, subject.held_nanos, subject.in_flight) == (0, COST, 1)
+        with pytest.raises(LimitError, match="in flight at once"):
+            await access.admit(token, ONE)
+        new.settle(USED)
+        await access.flush()
+        for subject in (await keys.team("again"), await keys.key(key_id)):
+            assert (subject.spend_nanos, subject.held_nanos, subject.in_flight) == (COST, 0, 0)
 
     async def test_the_refusal_names_whose_budget_it_is(self, keys, access):
         await keys.create_team({"max_budget": "0.000004"}, team_id="t", by="test")

@@ -10,6 +10,7 @@ import pytest
 from neev_provider.admission import Demand, Principal, Spent
 from neev_provider.admission.declared import apply_plan, make_plan, read_declaration
 from neev_provider.admission.rules import AdmissionSettings, period_of
+from neev_provider.admission.scripts import RECORD
 from neev_provider.admission.static import StaticKeys
 from neev_provider.admission.virtual import VirtualKeys
 from neev_provider.errors import ConfigError, RequestError
@@ -142,6 +143,26 @@ class TestTheRecord:
         await keys.revoke_key(second.id, by="test")
         assert (await keys.create_key({"alias": "bot"}, by="test")).key.alias == "bot"
 
+    @pytest.mark.parametrize("change", ["revoke", "rename"])
+    async def test_an_alias_that_another_key_took_meanwhile_stays_its(self, keys, store, monkeypatch, change):
+        old = (await keys.create_key({"alias": "bot"}, by="test")).key
+        run, new = store.run, []
+
+        async def run_and_be_overtaken(script, names, words):
+            answer = await run(script, names, words)
+            if script is RECORD and not new:
+                new.append(None)
+                new[0] = await keys.create_key({"alias": "bot"}, by="another")
+            return answer
+
+        monkeypatch.setattr(store, "run", run_and_be_overtaken)
+        if change == "revoke":
+            await keys.revoke_key(old.id, by="test")
+        else:
+            await keys.update_key(old.id, {"alias": "other"}, by="test")
+        assert (await keys.find_key("bot")).id == new[0].key.id
+        assert "taken" in (await refused(keys.create_key({"alias": "bot"}, by="test"))).message
+
     async def test_a_team_with_keys_is_not_deleted_by_accident(self, keys, access):
         await keys.create_team(team_id="t", by="test")
         token = (await keys.create_key(team="t", by="test")).token
@@ -263,6 +284,16 @@ class TestADeclaration:
         assert [(step.action, step.name) for step in plan] == [("update", "bot"), ("revoke", "ci")]
         await carry_out(keys, plan)
         assert [key.alias for key in await keys.list_keys()] == ["bot"]
+
+    async def test_prunes_no_team_whose_key_is_declared(self, keys):
+        await keys.create_team({"rpm_limit": 5}, team_id="red", by="somebody")
+        await keys.create_team(team_id="blue", by="somebody")
+        declared = read_declaration({"keys": [{"alias": "bot", "team": "red"}]}, "f")
+        plan = await make_plan(keys, declared, prune=True)
+        assert [(step.action, step.name) for step in plan] == [("create", "bot"), ("revoke", "blue")]
+        await carry_out(keys, plan)
+        assert [key.alias for key in await keys.list_keys()] == ["bot"]
+        assert [(team.id, team.rpm_limit) for team in await keys.list_teams()] == [("red", 5)]
 
     @pytest.mark.parametrize(
         ("document", "place"),

@@ -187,3 +187,22 @@ class TestTheAllowPolicy:
         await calm(quick)
         assert (await keys.key(made.key.id)).spend_nanos == 5 * 4000
         await access.close()
+
+    async def test_a_call_that_outlives_its_outage_takes_no_place_in_the_next(self, durable, quick):
+        access = VirtualKeys(quick, AdmissionSettings(on_store_outage="allow", outage_parallel=1))
+        made = await Keys(quick).create_key(by="test")
+        (await access.admit(made.token, ONE)).settle(USED)
+        durable.freeze()
+        outlives = await access.admit(made.token, ONE)
+        durable.thaw()
+        await calm(quick)
+        (await access.admit(made.token, ONE)).settle(USED)
+        durable.freeze()
+        try:
+            with pytest.raises(LimitError, match="lets in less"):
+                await access.admit(made.token, ONE)
+            outlives.settle(USED)
+            (await access.admit(made.token, ONE)).settle(USED)
+        finally:
+            durable.thaw()
+        await access.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -10,6 +11,7 @@ from msgspec import inspect
 from neev_provider import contract
 from neev_provider.contract import parse_chat
 from neev_provider.contract.chat import _SCHEMA, ChatBody
+from neev_provider.usage import estimate_tokens
 
 HI = [{"role": "user", "content": "hi"}]
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
@@ -328,6 +330,16 @@ class TestWhatIsExposed:
         body = b'{"model":"m","messages": [ {"role":"user","content":"\\u0041"} ],"tools":[ ],"response_format":{"type":"text"},"user":"u"}'
         expected = len(b'[ {"role":"user","content":"\\u0041"} ]') + len(b"[ ]") + len(b'{"type":"text"}')
         assert parse_chat(body).prompt_bytes == expected
+
+    def test_a_prompt_that_is_not_ascii_is_estimated_as_text_is(self):
+        for content in ("問" * 3000, "é" * 999, "ascii and ü"):
+            messages = json.dumps([{"role": "user", "content": content}], ensure_ascii=False).encode()
+            body = b'{"model":"m","messages":' + messages + b"}"
+            assert estimate_tokens(parse_chat(body).prompt_bytes) == estimate_tokens(messages)
+
+    def test_functions_are_of_the_prompt(self, chat):
+        functions = [{"name": "f", "description": "x" * 4000}]
+        assert chat(functions=functions).prompt_bytes > chat().prompt_bytes + 4000
 
     def test_no_prompt_shows_in_the_repr(self, chat):
         assert "sesame" not in repr(chat(messages=[{"role": "user", "content": "sesame"}]))

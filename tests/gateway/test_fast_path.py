@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,7 +20,7 @@ import aiohttp
 import pytest
 
 from tests.gateway.conftest import own_config
-from tests.proxy.serving import Served, serving
+from tests.proxy.serving import ROOT, Served, free_port, serving
 
 CHAT = "/v1/chat/completions"
 
@@ -367,16 +369,37 @@ class TestProcess:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b" 200 " in connection.recv(1000)
 
-    async def test_running_streams_finish_when_it_is_told_to_stop(self, tmp_path):
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    async def test_running_streams_finish_when_it_is_told_to_stop(self, tmp_path, number):
         with serving(tmp_path, "--no-litellm", "--engine", "echo", config=own_config(tmp_path)) as running:
             async with aiohttp.ClientSession(running.root_url, headers=running.headers) as session:
                 body = chat(echo="tokens=30,rate=20", stream=True)
                 async with session.post(CHAT, json=body) as response:
                     await response.content.readuntil(b"\n\n")
-                    stopping = asyncio.create_task(asyncio.to_thread(running.stop, signal.SIGTERM))
+                    stopping = asyncio.create_task(asyncio.to_thread(running.stop, number))
                     events = (await response.read()).split(b"\n\n")
             assert events[-2] == b"data: [DONE]"
             assert await stopping == 0
+
+    def test_it_serves_and_ends_well_though_nobody_reads_what_it_says(self, tmp_path):
+        port = free_port()
+        command = f"-m neev_provider serve --port {port} --metrics-port 0 --no-litellm --engine echo --config"
+        words = [*command.split(), str(own_config(tmp_path)), "--state", str(tmp_path / "state")]
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("NEEV_")}
+        with subprocess.Popen(
+            [sys.executable, *words], cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            said = b"".join(iter(lambda: process.stdout.readline(), b"Ctrl-C stops everything.\n")).decode()
+            process.stdout.close()
+            key = re.search(r"API key +(.*)", said)[1]
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            for _ in range(3):
+                connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
+                answer = connection.getresponse()
+                assert (answer.status, bool(answer.read())) == (200, True)
+            connection.close()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
 
     async def test_workers_share_the_port_and_one_that_dies_is_replaced(self, tmp_path):
         config = own_config(tmp_path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from neev_provider.errors import ConfigError
 from neev_provider.gateway import supervisor as module
-from neev_provider.gateway.supervisor import ChildSpec, Supervisor
+from neev_provider.gateway.supervisor import Child, ChildSpec, Supervisor
 
 
 def spec(tmp_path: Path, code: str, **more) -> ChildSpec:
@@ -101,6 +103,42 @@ async def test_a_child_that_dies_is_started_again(tmp_path, monkeypatch):
             await until(lambda round_=round_: len(pids(tmp_path)) == round_ + 1)
         assert alive(pids(tmp_path)[-1])
     assert not any(alive(pid) for pid in pids(tmp_path))
+
+
+@pytest.mark.parametrize("trouble", ["log", "process"])
+async def test_a_child_that_cannot_be_started_again_just_now_is_tried_on(tmp_path, monkeypatch, trouble):
+    monkeypatch.setattr(module, "_BACKOFF_SECONDS", (0.01,))
+    start, refused = Child.start, 0
+
+    async def refuse(*_, **__):
+        nonlocal refused
+        refused += 1
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    child = spec(tmp_path, SERVE)
+    async with Supervisor() as supervisor:
+        await supervisor.start(child)
+        if trouble == "log":
+            shutil.rmtree(child.log.parent)
+            child.log.parent.write_text("in the way")
+        else:
+            monkeypatch.setattr(Child, "start", refuse)
+        os.kill(pids(tmp_path)[-1], signal.SIGKILL)
+        await until(lambda: supervisor.restarts.get("child", 0) >= 3)
+        assert not supervisor.up["child"]
+        child.log.parent.unlink() if trouble == "log" else monkeypatch.setattr(Child, "start", start)
+        await until(lambda: len(pids(tmp_path)) == 2 and supervisor.up["child"])
+    assert not any(alive(pid) for pid in pids(tmp_path))
+
+
+async def test_a_child_that_ends_while_starting_is_tried_on_though_its_log_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_BACKOFF_SECONDS", (0.01,))
+    reports = []
+    code = "(here / 'log' / 'child.log').unlink(); sys.exit(3)"
+    async with Supervisor() as supervisor:
+        supervisor.start_behind(spec(tmp_path, code), lambda failure, _: reports.append(str(failure)))
+        await until(lambda: len(reports) >= 2)
+    assert "ended with exit code 3 while starting." in reports[1]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")

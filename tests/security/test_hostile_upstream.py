@@ -107,6 +107,20 @@ NEVER_A_STREAM = {
 }  # fmt: skip
 
 
+HALF_OF_TWO = {
+    "as it is": b"",
+    "with a count": b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}\n\n',
+}
+
+
+def half_of_two(rest: bytes) -> bytes:
+    """Return a stream of two choices, of which one comes to its end."""
+    ends = ((0, "a", None), (1, "b", None), (0, "", "stop"), (1, "c", None))
+    choices = [{"index": n, "delta": {"content": text}, "finish_reason": end} for n, text, end in ends]
+    chunks = [b"data: " + answer(choices=[choice], model="up") + b"\n\n" for choice in choices]
+    return whole(b"".join(chunks) + rest, media=EVENTS)
+
+
 @dataclass
 class Hostile:
     """An upstream that plays what the prompt names."""
@@ -162,11 +176,14 @@ ODD = {
         usage={"prompt_tokens": "NaN", "completion_tokens": [], "total_tokens": {}}
     ),
     "usage that is none": answer(usage=[[[]]]),
+    "null for choices": answer(choices=None),
+    "choices that are none": answer(choices=5),
     "a model's name that is none": answer(model={"a": ["\r\nx-injected: 1"]}),
 }
 TABLES = {
     "answer": NEVER_A_SUCCESS,
     "stream": NEVER_A_STREAM,
+    "half": {name: once(half_of_two(rest)) for name, rest in HALF_OF_TWO.items()},
     "odd": {name: once(whole(body)) for name, body in ODD.items()},
     "speech": {
         "a header's value in another": once(whole(b"ID3" * 100, media="audio/mpeg; x=\xff\xfe")),
@@ -246,6 +263,14 @@ def test_a_stream_that_is_none_ends_with_an_error(admin, holder, play):
         assert answer.status_code in {502, 504}
     assert peak(worker) - before < MOST_MEMORY
     assert call(admin, holder, "ok").status_code == 200
+
+
+@pytest.mark.parametrize("play", numbered("half"))
+def test_a_stream_of_two_choices_that_breaks_off_in_one_ends_with_an_error(admin, holder, play):
+    answer = call(admin, holder, play, stream=True, n=2)
+    assert answer.status_code == 200
+    assert answer.text.rstrip().rpartition("\n\n")[2].startswith('data: {"error":')
+    assert "[DONE]" not in answer.text
 
 
 @pytest.mark.parametrize("play", numbered("redirect"))

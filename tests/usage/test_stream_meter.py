@@ -26,8 +26,8 @@ def text(content, **options):
     return event(says({"content": content}, **options))
 
 
-def meter_of(*events, prompt_bytes=40):
-    meter = StreamMeter(prompt_bytes)
+def meter_of(*events, prompt_bytes=40, choices=1):
+    meter = StreamMeter(prompt_bytes, choices)
     for each in events:
         meter.observe(each)
     return meter
@@ -158,6 +158,23 @@ class TestEnd:
     def test_finish_reason_is_found_in_what_has_been_counted_already(self):
         meter = meter_of(text("a", finish="stop"), *[text("x" * 2000, index=1)] * 50)
         assert meter.finish_reason == "stop"
+
+
+class TestTheEndOfSeveralChoices:
+    ONE = (text("a"), text("b", index=1), text("c", finish="stop"))
+    BOTH = (*ONE, event(says({}, index=1, finish="length")))
+
+    @pytest.mark.parametrize("more", [(), (event(usage=COUNT),), (text("x" * 2000),) * 50], ids=len)
+    def test_is_not_that_of_the_first(self, more):
+        assert not meter_of(*self.ONE, *more, choices=2).ended
+        assert meter_of(*self.BOTH, *more, choices=2).ended
+        assert not meter_of(text("a"), *more, choices=2).ended
+
+    def test_is_that_of_those_that_came(self):
+        assert meter_of(text("a", finish="stop"), choices=2).ended  # an upstream without `n`
+
+    def test_may_come_with_a_count(self):
+        assert meter_of(*self.ONE, event(says({}, index=1, finish="stop"), usage=COUNT), choices=2).ended
 
 
 class TestSignals:

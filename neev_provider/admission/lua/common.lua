@@ -184,8 +184,11 @@ local function ledger()
   end
 
   -- Charge everybody that a lease was taken from: nano-USD, and how many tokens more than before (fewer: negative).
+  -- Who is gone has no window in it (record.lua).
   local function charge_all(lease, nanos, held, leases, tokens)
-    charge(':' .. lease[KEY], lease[KEY_WINDOW], nanos, held, leases, lease[KEY_SECOND], tokens)
+    if lease[KEY_WINDOW] ~= '' then
+      charge(':' .. lease[KEY], lease[KEY_WINDOW], nanos, held, leases, lease[KEY_SECOND], tokens)
+    end
     if lease[TEAM_WINDOW] ~= '' then
       charge('', lease[TEAM_WINDOW], nanos, held, leases, lease[TEAM_SECOND], tokens)
     end
