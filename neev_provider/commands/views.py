@@ -115,7 +115,7 @@ def details(info: TeamInfo, now: datetime) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    rows: list[tuple[str, str]] = [("id", info.id), ("alias", info.alias or "-")]
+    rows: list[tuple[str, str]] = [("id", info.id), ("alias", escape(info.alias or "-"))]
     if isinstance(info, KeyInfo):
         rows.append(("team", info.team_id or "-"))
     rows += [

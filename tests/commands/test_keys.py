@@ -56,6 +56,13 @@ class TestAKey:
         for word in (made["id"], "alice", made["token"]):
             assert neev("keys", "info", word, "--json").json["id"] == made["id"]
 
+    @pytest.mark.parametrize("alias", ["[red]alice[/red]", "a[/b]"])
+    def test_shows_its_alias_as_it_is(self, neev, alias):
+        for words in (("create", "--alias", alias), ("info", alias), ("list",)):
+            done = neev("keys", *words)
+            assert (done.code, done.err) == (0, "")
+            assert alias in done.out
+
     def test_of_a_team_goes_by_the_teams_alias_too(self, neev):
         neev("teams", "create", "research", "--alias", "R & D")
         made = neev("keys", "create", "--team", "R & D", "--json").json
