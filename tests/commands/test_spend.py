@@ -46,6 +46,13 @@ class TestTheReport:
         assert found[0]["estimated_requests"] == 1
         assert found[1]["characters"] == 400
 
+    def test_shows_days_and_their_shares_in_a_narrow_window(self, neev, spent, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "90")
+        lines = neev("spend", "--by", "day", "--since", "2d").out.splitlines()
+        assert len(lines) == 5  # a heading, three days, the total
+        assert f"{datetime.now(UTC):%Y-%m-%d}" in lines[3]
+        assert "█" in lines[3]
+
     def test_by_team_model_and_day(self, neev, spent):
         assert [(row["team"], row["spend_nanos"]) for row in rows(neev, "--by", "team")] == [
             ("research", 1_000_000_004),
