@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
 
 from neev_provider.admission import tokens
 from neev_provider.admission.keys import Keys
@@ -112,7 +111,7 @@ def list_keys(
     if as_json:
         typer.echo(views.as_json([views.as_fields(key) for key in found]))
     elif found:
-        Console().print(views.keys_table(found, datetime.now(UTC)))
+        views.print_table(views.keys_table(found, datetime.now(UTC)))
     else:
         typer.echo("No keys yet. Make one: neev-gateway keys create --alias NAME")
 
@@ -273,7 +272,7 @@ def _show(key: KeyInfo, *, as_json: bool) -> None:
     if as_json:
         typer.echo(views.as_json(views.as_fields(key)))
     else:
-        Console().print(views.details(key, datetime.now(UTC)))
+        views.print_table(views.details(key, datetime.now(UTC)))
 
 
 def _show_new(made: NewKey, *, as_json: bool, quiet: bool) -> None:
@@ -282,7 +281,7 @@ def _show_new(made: NewKey, *, as_json: bool, quiet: bool) -> None:
     elif as_json:
         typer.echo(views.as_json({**views.as_fields(made.key), "token": made.token}))
     else:
-        Console().print(views.details(made.key, datetime.now(UTC)))
+        views.print_table(views.details(made.key, datetime.now(UTC)))
         # Not by rich: a line broken for the window could not be copied.
         typer.echo(f"\n{made.token}\n\nKeep it now: it is shown this once.")
 

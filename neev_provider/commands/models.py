@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 
-from neev_provider.commands import models_catalog
+from neev_provider.commands import models_catalog, views
 from neev_provider.commands.attributes import JsonOption
 
 __all__ = ["app"]
@@ -29,7 +28,7 @@ def list_models(
     if as_json:
         typer.echo(models_catalog.as_json(catalog))
     else:
-        Console().print(models_catalog.as_table(catalog))
+        views.print_table(models_catalog.as_table(catalog))
 
 
 @app.command("sync-config")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
-from rich.console import Console
 
 from neev_provider.admission import tokens
 from neev_provider.admission.keys import Keys
@@ -79,7 +78,7 @@ def spend(
     elif as_csv:
         typer.echo(_csv(report), nl=False)
     elif report.total.requests:
-        Console().print(report_table(report))
+        views.print_table(report_table(report))
     else:
         typer.echo(f"Nothing was spent since {first:%Y-%m-%d}.")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
 
 from neev_provider.admission.keys import Keys
 from neev_provider.commands import views
@@ -102,7 +101,7 @@ def list_teams(
     if as_json:
         typer.echo(views.as_json([views.as_fields(team) for team in found]))
     elif found:
-        Console().print(views.teams_table(found, datetime.now(UTC)))
+        views.print_table(views.teams_table(found, datetime.now(UTC)))
     else:
         typer.echo("No teams yet. Make one: neev-gateway teams create NAME")
 
@@ -128,11 +127,8 @@ def info(
             views.as_json({**views.as_fields(found), "keys": [views.as_fields(key) for key in of_team]})
         )
         return
-    console = Console()
-    console.print(views.details(found, datetime.now(UTC)))
-    if of_team:
-        console.print()
-        console.print(views.keys_table(of_team, datetime.now(UTC)))
+    now = datetime.now(UTC)
+    views.print_table(views.details(found, now), *([views.keys_table(of_team, now)] if of_team else ()))
 
 
 @app.command("update")
@@ -240,4 +236,4 @@ def _show(team: TeamInfo, *, as_json: bool) -> None:
     if as_json:
         typer.echo(views.as_json(views.as_fields(team)))
     else:
-        Console().print(views.details(team, datetime.now(UTC)))
+        views.print_table(views.details(team, datetime.now(UTC)))

@@ -7,6 +7,21 @@ import json
 import pytest
 
 
+class TestATable:
+    def test_has_a_row_a_line_for_other_programs(self, neev, monkeypatch):
+        monkeypatch.delenv("COLUMNS")
+        models = [word for number in range(9) for word in ("--model", f"a-model-with-a-long-name-{number}")]
+        neev("keys", "create", "--alias", "alice-in-a-team-with-a-long-name", *models, "--metadata", "{}")
+        for words in (("keys", "list"), ("audit",)):
+            _, *rows = neev(*words).out.splitlines()
+            assert len(rows) == 1, rows
+            assert "alice-in-a-team-with-a-long-name" in rows[0]
+
+    def test_shows_changes_as_they_are_written(self, neev):
+        neev("keys", "create", "--model", "big", "--metadata", '{"of": "R & D"}')
+        assert 'models=["big"], metadata={"of": "R & D"}' in neev("audit").out
+
+
 class TestAKey:
     def test_is_made_and_its_token_shown_this_once(self, neev, calls, valkey):
         made = neev(
