@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from neev_provider.config_schema import Entry, StaticKey
 
 __all__ = [
+    "REFERENCE",
     "ConfiguredDeployment",
     "ProxyConfig",
     "load_config",
@@ -38,7 +39,9 @@ __all__ = [
 
 _PREFIX: Final = "neev/"
 _STRONG_KEY: Final = re.compile(r"sk-[\x21-\x7e]{32,}")
-_REFERENCE: Final = "os.environ/"
+REFERENCE: Final = "os.environ/"
+"""What a value begins with that is the name of a variable."""
+
 _NEAR: Final = 0.85  # of difflib's ratio; none of LiteLLM's own sections is as near to another
 _ENTRY_KEYS: Final = frozenset({"model_name", "litellm_params", "model_info"})
 
@@ -188,8 +191,8 @@ def _keys(entries: list[StaticKey], source: str, environ: Mapping[str, str]) -> 
     found: dict[str, str] = {}
     for index, entry in enumerate(entries):
         place = f"neev.keys[{index}]"
-        is_reference = entry.key.startswith(_REFERENCE)
-        token = environ[entry.key.removeprefix(_REFERENCE)] if is_reference else entry.key
+        is_reference = entry.key.startswith(REFERENCE)
+        token = environ[entry.key.removeprefix(REFERENCE)] if is_reference else entry.key
         if not _STRONG_KEY.fullmatch(token):
             raise _too_weak(source, f"{place}.key")
         if token in found or entry.alias in found.values():
@@ -258,7 +261,7 @@ def _check_budget(neev: NeevSettings, source: str) -> None:
 def _check_master_key(checked: Document, source: str) -> None:
     """Refuse a weak key that stands in the file itself; what a variable holds is checked where it is set."""
     key = None if checked.general_settings is None else checked.general_settings.master_key
-    if key is not None and not key.startswith(_REFERENCE) and not _STRONG_KEY.fullmatch(key):
+    if key is not None and not key.startswith(REFERENCE) and not _STRONG_KEY.fullmatch(key):
         raise _too_weak(source, "general_settings.master_key")
 
 
@@ -312,8 +315,8 @@ def _check_fallbacks(checked: Document, names: set[str], source: str) -> None:
 def _references(value: object, place: str = "") -> Iterator[tuple[str, str]]:
     """Yield place and variable of every `os.environ/NAME` in a document."""
     if isinstance(value, str):
-        if value.startswith(_REFERENCE):
-            yield place, value.removeprefix(_REFERENCE)
+        if value.startswith(REFERENCE):
+            yield place, value.removeprefix(REFERENCE)
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _references(item, f"{place}.{key}" if place else str(key))

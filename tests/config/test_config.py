@@ -110,7 +110,10 @@ def test_other_sections_are_left_to_litellm(tmp_path, section):
         (MINIMAL + "neev: {modles: []}", "neev: Object contains unknown field modles"),
         (MINIMAL + "neev: {models: [{id: ''}]}", "neev.models[0].id"),
         (MINIMAL + "general_settings: []", "general_settings: Expected object"),
-        (MINIMAL + "general_setings: {}", "general_setings: is not the name of a section. Did you mean general"),
+        (
+            MINIMAL + "general_setings: {}",
+            "general_setings: is not the name of a section. Did you mean general",
+        ),
         (MINIMAL + "neeve: {}", "neeve: is not the name of a section. Did you mean neev?"),
         (MINIMAL + "general_settings: {master_key: sk-1234}", "general_settings.master_key: is too weak"),
         (MINIMAL + "general_settings: {master_key: ''}", "general_settings.master_key: is too weak"),
