@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -33,6 +36,32 @@ def test_what_is_to_be_pasted_is_not_broken_into_lines(served):
     lines = served.output.splitlines()
     assert f'  -H "Authorization: Bearer {served.key}" -H "Content-Type: application/json" \\' in lines
     assert f'client = OpenAI(base_url="{served.base_url}", api_key="{served.key}")' in lines
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--host", "256.1.1.1"], "error: --host: 256.1.1.1: is no address of this machine ("),
+        (["--host", "ö..b"], "error: --host: ö..b: is no address of this machine (not a name)"),
+        (["--host", "192.0.2.1"], "error: --host: 192.0.2.1: is no address of this machine ("),
+        (
+            ["--host", "127.0.0.1"],
+            "cannot be listened on (Address already in use). Choose another with --port.\n",
+        ),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_told_in_one_line(tmp_path, words, says):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "neev_provider", "serve", *words),
+                *("--port", str(taken.getsockname()[1]), "--state", str(tmp_path)),
+            ],
+            cwd=ROOT, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_more_stop_strings_than_four_are_refused_and_not_cut(echoing):
