@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import stat
@@ -17,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from neev_provider.catalog import Catalog
+from neev_provider.config import load_config
+from neev_provider.gateway.serve import welcome
 from tests.proxy.serving import ROOT, exists, serving
 
 
@@ -62,6 +65,41 @@ def test_an_address_that_cannot_be_had_is_told_in_one_line(tmp_path, words, says
     assert done.returncode == 2
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+class TestTheWelcome:
+    @pytest.fixture
+    def config(self, tmp_path):
+        def load(*, may_call: bool):
+            text = (ROOT / "proxy_config.yaml").read_text()
+            file = tmp_path / "proxy_config.yaml"
+            file.write_text(text.replace("may_call_models: true", f"may_call_models: {may_call}".lower()))
+            return load_config(file, {"NEEV_API_KEY": "sk-nc-x", "LITELLM_MASTER_KEY": "sk-x"})
+
+        return load
+
+    def test_offers_no_keys_that_cannot_be_made(self, config):
+        said = welcome("http://gateway/v1", "sk-master", config(may_call=True), None)
+        assert "Bearer sk-master" in said
+        assert "keys create" not in said
+
+    def test_makes_a_key_for_the_call_if_the_master_key_may_not(self, config):
+        said = welcome("http://gateway/v1", "sk-master", config(may_call=False), "neev-gateway keys create")
+        assert "export KEY=$(neev-gateway keys create -q)" in said
+        assert "Bearer $KEY" in said
+        assert "Bearer sk-master" not in said
+        assert 'api_key=os.environ["KEY"]' in said
+
+    def test_names_a_command_that_can_be_run(self, echoing):
+        (line,) = [line for line in echoing.output.splitlines() if line.startswith("A key for somebody: ")]
+        words = [*shlex.split(line.removeprefix("A key for somebody: ")), "--json"]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert json.loads(done.stdout)["alias"] == "NAME", done
+        listed = subprocess.run(
+            [words[0], "keys", "list", "--state", str(echoing.state)],
+            cwd=ROOT, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert "NAME" in listed.stdout
 
 
 def test_more_stop_strings_than_four_are_refused_and_not_cut(echoing):
