@@ -90,8 +90,10 @@ class Report:
 def first_day(since: str, today: datetime) -> datetime:
     """Return the first day that is meant by `30d` (the day 30 days ago), `6mo` or `2026-11-01`.
 
+    No earlier one than is kept.
+
     Raises:
-        RequestError: it is none of these, lies in the future, or more than 13 months back.
+        RequestError: it is none of these, or lies in the future.
     """
     match = _SINCE.fullmatch(since)
     if match is not None:

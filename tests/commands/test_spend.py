@@ -75,6 +75,12 @@ class TestTheReport:
             spent["alice"]
         ]
 
+    def test_of_a_key_is_found_by_its_token_and_a_key_nobody_has_is_told(self, neev, spent):
+        token = neev("keys", "rotate", "bob", "-q").out.strip()
+        assert [row["key"] for row in rows(neev, "--key", token)] == [spent["bob"]]
+        done = neev("spend", "--key", "nobody")
+        assert (done.code, done.err) == (1, "error: There is no key 'nobody'.\n")
+
     def test_of_a_key_that_is_gone_stays(self, neev, spent):
         neev("keys", "revoke", "bob", "--yes")
         assert [(row["key"], row["alias"]) for row in rows(neev)][1] == (spent["bob"], "")
