@@ -237,12 +237,14 @@ def revoke(
         keys = Keys(opened)
         for one in found:
             await keys.revoke_key(one.id, by=who(by))
-            typer.echo(f"{_name(one)} is revoked.")
+            typer.echo(f"Key {_name(one)} is revoked.")
 
     choice = StoreChoice(store, state, config)
     found = list({one.id: one for one in run(choice, find)}.values())
     if not yes:
-        typer.confirm(f"Revoke {', '.join(map(_name, found))}?", abort=True)
+        typer.confirm(
+            f"Revoke {'keys' if len(found) > 1 else 'key'} {', '.join(map(_name, found))}?", abort=True
+        )
     run(choice, work)
 
 
@@ -265,7 +267,7 @@ def _set_blocked(key: str, by: str | None, choice: StoreChoice, *, blocked: bool
         await (keys.block_key if blocked else keys.unblock_key)(found.id, by=who(by))
         return found
 
-    typer.echo(f"{_name(run(choice, work))} is {'blocked' if blocked else 'not blocked'}.")
+    typer.echo(f"Key {_name(run(choice, work))} is {'blocked' if blocked else 'not blocked'}.")
 
 
 def _show(key: KeyInfo, *, as_json: bool) -> None:
@@ -287,7 +289,7 @@ def _show_new(made: NewKey, *, as_json: bool, quiet: bool) -> None:
 
 
 def _name(key: KeyInfo) -> str:
-    return f"Key {key.id}" if key.alias is None else f"Key {key.alias} ({key.id})"
+    return key.id if key.alias is None else f"{key.alias} ({key.id})"
 
 
 def _seconds(duration: str) -> float:

@@ -28,6 +28,7 @@ from neev_provider.commands.attributes import (
 )
 from neev_provider.commands.opening import ConfigOption, StateOption, StoreChoice, StoreOption, run, who
 from neev_provider.commands.warnings import warn_of_unknown_models
+from neev_provider.errors import RequestError
 
 if TYPE_CHECKING:
     from neev_provider.admission.records import KeyInfo, TeamInfo
@@ -215,6 +216,10 @@ def revoke(
 
     choice = StoreChoice(store, state, config)
     found, count = run(choice, find)
+    if count and not with_keys:
+        raise RequestError(
+            "invalid_value", f"The team '{found.id}' has keys ({count}); add --with-keys to revoke them too."
+        )
     if not yes:
         its = f" and its {count} keys" if with_keys and count else ""
         typer.confirm(f"Revoke team {found.id}{its}?", abort=True)

@@ -201,7 +201,12 @@ class TestATeam:
     def test_with_keys_is_revoked_only_if_told_so(self, neev, calls):
         neev("teams", "create", "research")
         token = neev("keys", "create", "--team", "research", "-q").out.strip()
-        assert "has keys" in neev("teams", "revoke", "research", "--yes").err
+        for words in ((), ("--yes",)):  # nobody is asked in vain
+            done = neev("teams", "revoke", "research", *words)
+            assert (
+                done.err == "error: The team 'research' has keys (1); add --with-keys to revoke them too.\n"
+            )
+            assert done.out == ""
         assert calls.refusal(token) is None
         assert neev("teams", "revoke", "research", "--yes", "--with-keys").code == 0
         assert calls.refusal(token) == "invalid_api_key"
