@@ -44,11 +44,13 @@ def sync_config(
     ] = None,
 ) -> None:
     """Write the models of the catalog into the generated part of the proxy configuration."""
+    is_new = not config.exists()
     difference = models_catalog.sync_config(config, base_url, check=check, environ=os.environ)
     if not difference:
         typer.echo(f"{config} is up to date.")
         return
-    typer.echo(difference, nl=False)
+    if not is_new:  # of which all would be different
+        typer.echo(difference, nl=False)
     if check:
         typer.echo(
             f"error: {config} is stale. Run: neev-gateway models sync-config --config {config}", err=True
