@@ -294,11 +294,30 @@ class TestApply:
         assert says in done.err
         assert "sk-neev" not in done.err.replace("sk-neev-x", "")
 
-    def test_shows_the_tokens_that_were_made_when_a_later_step_fails(self, neev, calls, tmp_path):
-        (tmp_path / "keys.yaml").write_text("keys: [{alias: a}, {alias: b, team: nowhere}]")
+    @pytest.mark.parametrize(
+        ("words", "says"),
+        [
+            ((), "is declared for the team 'nowhere', which is not there: declare the team too."),
+            (("--prune",), "is declared for the team 'there', which would be pruned: declare the team too."),
+        ],
+    )
+    def test_finds_a_team_that_is_missing_before_anything_is_done(self, neev, tmp_path, words, says):
+        neev("teams", "create", "there")
+        team = "there" if words else "nowhere"
+        (tmp_path / "keys.yaml").write_text(f"keys: [{{alias: a}}, {{alias: b, team: {team}}}]")
+        for way in ("--dry-run", "--yes"):
+            done = neev("keys", "apply", "-f", "keys.yaml", way, *words)
+            assert (done.code, done.err) == (1, f"error: The key 'b' {says}\n")
+        assert neev("keys", "list", "--json").json == []
+
+    def test_shows_the_tokens_that_were_made_when_a_later_step_fails(
+        self, neev, calls, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("TAKEN", neev("keys", "create", "--alias", "other", "-q").out.strip())
+        (tmp_path / "keys.yaml").write_text("keys: [{alias: a}, {alias: b, token: os.environ/TAKEN}]")
         done = neev("keys", "apply", "-f", "keys.yaml", "--yes")
         assert done.code == 1
-        assert "There is no team 'nowhere'" in done.err
+        assert "exists already" in done.err
         (token,) = [word for word in done.out.split() if word.startswith("sk-neev-")]
         assert calls.refusal(token) is None
 
