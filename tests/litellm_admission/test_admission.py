@@ -210,6 +210,20 @@ class TestLimits:
         assert status == 404, answer
         assert "model_not_found" in str(answer)
 
+    async def test_a_response_that_would_go_on_from_another_is_refused(self, http, keys):
+        made = await keys.create_key({}, by="test")
+        body = {"model": "gpt-oss-120b", "input": "one two three"}
+        status, _, first = await call(http, made.token, body, "/v1/responses")
+        assert status == 200, first
+        following = {**body, "previous_response_id": first["id"]}
+        status, _, answer = await call(http, made.token, following, "/v1/responses")
+        assert status == 400, answer
+        assert "previous_response_id cannot be honoured" in answer["error"]["message"]
+        status, _, answer = await call(
+            http, made.token, {**body, "previous_response_id": None}, "/v1/responses"
+        )
+        assert status == 200, answer
+
     async def test_an_entry_without_prices_is_charged_by_the_catalog(self, http, keys):
         costs = []
         for model in ("gpt-oss-20b", "bare"):
