@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ import yaml
 from typing_extensions import override
 
 from neev_provider import settings
+from neev_provider.admission.rules import period_of
 from neev_provider.catalog import Catalog, parse_entries, yaml_place
 from neev_provider.config_schema import Document, NeevSettings
 from neev_provider.errors import ConfigError
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from neev_provider.config_schema import Entry, StaticKey
 
 __all__ = [
+    "REFERENCE",
     "ConfiguredDeployment",
     "ProxyConfig",
     "load_config",
@@ -36,7 +39,10 @@ __all__ = [
 
 _PREFIX: Final = "neev/"
 _STRONG_KEY: Final = re.compile(r"sk-[\x21-\x7e]{32,}")
-_REFERENCE: Final = "os.environ/"
+REFERENCE: Final = "os.environ/"
+"""What a value begins with that is the name of a variable."""
+
+_NEAR: Final = 0.85  # of difflib's ratio; none of LiteLLM's own sections is as near to another
 _ENTRY_KEYS: Final = frozenset({"model_name", "litellm_params", "model_info"})
 
 
@@ -106,6 +112,9 @@ def load_config(path: Path | str, environ: Mapping[str, str]) -> ProxyConfig:
         _deployment(entry, raw, catalog, source, f"model_list[{index}].litellm_params.model")
         for index, (entry, raw) in enumerate(zip(checked.model_list, document["model_list"], strict=True))
     )
+    _check_sections(document, source)
+    _check_budget(neev, source)
+    _check_master_key(checked, source)
     _check_fallbacks(checked, {deployment.model_name for deployment in deployments}, source)
     _check_handlers(checked, path)
     for place, name in _references(document):
@@ -182,21 +191,25 @@ def _keys(entries: list[StaticKey], source: str, environ: Mapping[str, str]) -> 
     found: dict[str, str] = {}
     for index, entry in enumerate(entries):
         place = f"neev.keys[{index}]"
-        is_reference = entry.key.startswith(_REFERENCE)
-        token = environ[entry.key.removeprefix(_REFERENCE)] if is_reference else entry.key
+        is_reference = entry.key.startswith(REFERENCE)
+        token = environ[entry.key.removeprefix(REFERENCE)] if is_reference else entry.key
         if not _STRONG_KEY.fullmatch(token):
-            raise ConfigError(
-                source,
-                f"{place}.key",
-                "is too weak: whoever guesses it spends your money",
-                "Use sk- and at least 32 random characters.",
-            )
+            raise _too_weak(source, f"{place}.key")
         if token in found or entry.alias in found.values():
             raise ConfigError(
                 source, place, "stands twice", "Give every key an alias and a token of its own."
             )
         found[token] = entry.alias
     return found
+
+
+def _too_weak(source: str, place: str) -> ConfigError:
+    return ConfigError(
+        source,
+        place,
+        "is too weak: whoever guesses it spends your money",
+        "Use sk- and at least 32 random characters.",
+    )
 
 
 def _wrong(source: str, error: msgspec.ValidationError) -> ConfigError:
@@ -225,6 +238,31 @@ def _deployment(
         info=raw.get("model_info") or {},
         extra={name: value for name, value in raw.items() if name not in _ENTRY_KEYS},
     )
+
+
+def _check_sections(document: Mapping[str, Any], source: str) -> None:
+    """Refuse a section that is nearly the name of one: LiteLLM passes over those that it does not know."""
+    known = Document.__struct_fields__
+    for name in document:
+        near = get_close_matches(str(name), known, n=1, cutoff=_NEAR) if name not in known else []
+        if near:
+            raise ConfigError(source, str(name), "is not the name of a section", f"Did you mean {near[0]}?")
+
+
+def _check_budget(neev: NeevSettings, source: str) -> None:
+    try:
+        period_of(neev.admission.budget_duration or "1d")
+    except ValueError as error:
+        raise ConfigError(
+            source, "neev.admission.budget_duration", f"is too long: {error}", "Use 1mo, or leave it away."
+        ) from None
+
+
+def _check_master_key(checked: Document, source: str) -> None:
+    """Refuse a weak key that stands in the file itself; what a variable holds is checked where it is set."""
+    key = None if checked.general_settings is None else checked.general_settings.master_key
+    if key is not None and not key.startswith(REFERENCE) and not _STRONG_KEY.fullmatch(key):
+        raise _too_weak(source, "general_settings.master_key")
 
 
 def _check_handlers(checked: Document, path: Path) -> None:
@@ -277,8 +315,8 @@ def _check_fallbacks(checked: Document, names: set[str], source: str) -> None:
 def _references(value: object, place: str = "") -> Iterator[tuple[str, str]]:
     """Yield place and variable of every `os.environ/NAME` in a document."""
     if isinstance(value, str):
-        if value.startswith(_REFERENCE):
-            yield place, value.removeprefix(_REFERENCE)
+        if value.startswith(REFERENCE):
+            yield place, value.removeprefix(REFERENCE)
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _references(item, f"{place}.{key}" if place else str(key))

@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from neev_provider.admission import Spent
 from neev_provider.contract import billable_characters, looks_like_audio
-from neev_provider.errors import NeevError
+from neev_provider.errors import NeevError, RequestError
 from neev_provider.litellm_auth import Caller, Visit, refused
 from neev_provider.litellm_demand import LIMIT_FIELDS, demand_of, is_ours, spent_of, texts_of
 from neev_provider.sse import data_of
@@ -122,7 +122,7 @@ class NeevAccounts(CustomLogger):
         try:
             grant = await visit.access.admit(visit.token, demand)
         except NeevError as error:
-            raise refused(error) from None
+            raise refused(_explained(error, demand.model, entries)) from None
         charge = _Charge(
             grant,
             demand,
@@ -250,6 +250,13 @@ def _visit(caller: object) -> Visit | None:
 def _charge(caller: object) -> _Charge | None:
     visit = _visit(caller)
     return None if visit is None else visit.charge
+
+
+def _explained(error: NeevError, model: str, entries: list[dict[str, Any]]) -> NeevError:
+    """Return the refusal, but say of a model that is not there just that: its price is not what is missing."""
+    if error.code != "model_unpriced" or entries or not model:
+        return error
+    return RequestError("model_not_found", f"The model '{model}' does not exist here.", param="model")
 
 
 def _entries(name: object) -> list[dict[str, Any]]:

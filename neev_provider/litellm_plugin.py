@@ -38,6 +38,7 @@ STREAM_MARK: Final = "neev_opens_stream"
 
 
 _CHAT_CALLS: Final = frozenset({"completion", "acompletion"})
+_RESPONSES_CALLS: Final = frozenset({"responses", "aresponses"})
 _SPEECH_CALLS: Final = frozenset({"audio_speech", "speech", "aspeech"})
 # Endpoints that our adapter does not serve; LiteLLM would answer 500.
 _OTHER_CALLS: Final = frozenset(
@@ -111,6 +112,15 @@ class NeevPlugin(CustomLogger):
             if speaks:
                 raise _wrong_endpoint(body["model"])
             parse_chat_object(sent)
+        elif call_type in _RESPONSES_CALLS and served and body.get("previous_response_id") is not None:
+            if _keeps_responses():
+                return
+            raise RequestError(
+                "unsupported_parameter",
+                "previous_response_id cannot be honoured: no responses are kept here. "
+                "Send what was said before in input.",
+                param="previous_response_id",
+            )
         elif call_type in _OTHER_CALLS and served:
             raise _wrong_endpoint(body["model"])
 
@@ -149,6 +159,11 @@ def _is_proxys(name: str) -> bool:
 
 def _wrong_endpoint(name: str) -> RequestError:
     return RequestError("invalid_value", f"The model '{name}' does not serve this endpoint.", param="model")
+
+
+def _keeps_responses() -> bool:
+    """Tell whether the proxy has a database; without, it would leave out what was said before, and not say so."""
+    return getattr(sys.modules.get("litellm.proxy.proxy_server"), "prisma_client", None) is not None
 
 
 def _served_models(name: str) -> list[str]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
 
 from neev_provider.admission.declared import apply_plan, make_plan, read_declaration
 from neev_provider.admission.keys import Keys
@@ -94,7 +93,7 @@ def _show_tokens(made: list[NewKey]) -> None:
 
 def _show_plan(plan: list[Step]) -> None:
     if plan:
-        Console().print(views.plan_table(plan))
+        views.print_table(views.plan_table(plan))
     else:
         typer.echo("Nothing to do: all is as declared.")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typer
-from rich.console import Console
 
 from neev_provider.admission.keys import Keys
 from neev_provider.commands import views
@@ -22,6 +21,6 @@ def show_audit(choice: StoreChoice, *, limit: int, as_json: bool) -> None:
     if as_json:
         typer.echo(views.as_json([views.audit_fields(entry) for entry in entries]))
     elif entries:
-        Console().print(views.audit_table(entries))
+        views.print_table(views.audit_table(entries))
     else:
         typer.echo("Nothing was changed yet.")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from neev_provider import config_sync, settings
 from neev_provider.commands.opening import StoreChoice, open_store
-from neev_provider.config import load_config
+from neev_provider.config import REFERENCE, load_config
 from neev_provider.deployment import normalise_base_url
 from neev_provider.errors import ConfigError, NeevError
 from neev_provider.gateway.environment import EMULATOR_KEY, MASTER_KEY_VARIABLE
@@ -86,8 +86,8 @@ async def check_all(subject: Subject) -> list[Finding]:
     if config is not None:
         findings += _prices(config, subject)
     findings += await _guarded("upstream", lambda: _upstream(config, subject))
-    findings += await _guarded("store", lambda: _store(subject))
-    findings += [*_keys(subject), *_packages(), *_machine()]
+    findings += await _guarded("store", lambda: _store(config, subject))
+    findings += [*_keys(config, subject), *_packages(), *_machine()]
     return findings
 
 
@@ -95,10 +95,14 @@ async def _guarded(part: str, check: Callable[[], Awaitable[list[Finding]]]) -> 
     try:
         return await check()
     except ConfigError as error:
-        where = f"{error.source}: {error.place}" if error.place else error.source
-        return [Finding(part, "error", f"{where} {error.problem}.", error.remedy)]
+        return [Finding(part, "error", _sentence(error), error.remedy)]
     except NeevError as error:
         return [Finding(part, "error", error.message)]
+
+
+def _sentence(error: ConfigError) -> str:
+    where = f"{error.source}: {error.place}" if error.place else error.source
+    return f"{where} {error.problem}."
 
 
 def _configuration(subject: Subject) -> tuple[ProxyConfig | None, list[Finding]]:
@@ -108,11 +112,7 @@ def _configuration(subject: Subject) -> tuple[ProxyConfig | None, list[Finding]]
         config = load_config(path, environ)
         router = Router(config, environ)
     except ConfigError as error:
-        return None, [
-            Finding(
-                "configuration", "error", f"{error.problem} ({error.source}: {error.place})", error.remedy
-            )
-        ]
+        return None, [Finding("configuration", "error", _sentence(error), error.remedy)]
     names = router.models()
     findings = [Finding("configuration", "ok", f"{path} serves {len(names)} models.")]
     if router.litellm_reason is not None:
@@ -240,8 +240,9 @@ def _unreachable(url: str, error: NeevError) -> Finding:
     )
 
 
-async def _store(subject: Subject) -> list[Finding]:
-    if subject.choice.store == NO_STORE:
+async def _store(config: ProxyConfig | None, subject: Subject) -> list[Finding]:
+    configured = None if config is None else config.neev.store
+    if (subject.choice.store or configured) == NO_STORE:
         return [
             Finding(
                 "store",
@@ -296,9 +297,17 @@ def _store_findings(health: StoreHealth) -> Iterable[Finding]:
         )
 
 
-def _keys(subject: Subject) -> Iterable[Finding]:
+def _keys(config: ProxyConfig | None, subject: Subject) -> Iterable[Finding]:
     given = subject.environ.get(MASTER_KEY_VARIABLE)
-    if not given:
+    written = {} if config is None else config.document.get("general_settings") or {}
+    if not str(written.get("master_key") or REFERENCE).startswith(REFERENCE):
+        yield Finding(
+            "master key",
+            "warning",
+            f"It stands in {subject.choice.config} itself, for whoever reads the file.",
+            f"Set {MASTER_KEY_VARIABLE}, and write master_key: {REFERENCE}{MASTER_KEY_VARIABLE}.",
+        )
+    elif not given:
         made = (subject.choice.state / "master_key").exists()
         yield Finding(
             "master key",

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
 
 from neev_provider.admission import tokens
 from neev_provider.admission.keys import Keys
@@ -112,7 +111,7 @@ def list_keys(
     if as_json:
         typer.echo(views.as_json([views.as_fields(key) for key in found]))
     elif found:
-        Console().print(views.keys_table(found, datetime.now(UTC)))
+        views.print_table(views.keys_table(found, datetime.now(UTC)))
     else:
         typer.echo("No keys yet. Make one: neev-gateway keys create --alias NAME")
 
@@ -238,12 +237,14 @@ def revoke(
         keys = Keys(opened)
         for one in found:
             await keys.revoke_key(one.id, by=who(by))
-            typer.echo(f"{_name(one)} is revoked.")
+            typer.echo(f"Key {_name(one)} is revoked.")
 
     choice = StoreChoice(store, state, config)
     found = list({one.id: one for one in run(choice, find)}.values())
     if not yes:
-        typer.confirm(f"Revoke {', '.join(map(_name, found))}?", abort=True)
+        typer.confirm(
+            f"Revoke {'keys' if len(found) > 1 else 'key'} {', '.join(map(_name, found))}?", abort=True
+        )
     run(choice, work)
 
 
@@ -266,14 +267,14 @@ def _set_blocked(key: str, by: str | None, choice: StoreChoice, *, blocked: bool
         await (keys.block_key if blocked else keys.unblock_key)(found.id, by=who(by))
         return found
 
-    typer.echo(f"{_name(run(choice, work))} is {'blocked' if blocked else 'not blocked'}.")
+    typer.echo(f"Key {_name(run(choice, work))} is {'blocked' if blocked else 'not blocked'}.")
 
 
 def _show(key: KeyInfo, *, as_json: bool) -> None:
     if as_json:
         typer.echo(views.as_json(views.as_fields(key)))
     else:
-        Console().print(views.details(key, datetime.now(UTC)))
+        views.print_table(views.details(key, datetime.now(UTC)))
 
 
 def _show_new(made: NewKey, *, as_json: bool, quiet: bool) -> None:
@@ -282,13 +283,13 @@ def _show_new(made: NewKey, *, as_json: bool, quiet: bool) -> None:
     elif as_json:
         typer.echo(views.as_json({**views.as_fields(made.key), "token": made.token}))
     else:
-        Console().print(views.details(made.key, datetime.now(UTC)))
+        views.print_table(views.details(made.key, datetime.now(UTC)))
         # Not by rich: a line broken for the window could not be copied.
         typer.echo(f"\n{made.token}\n\nKeep it now: it is shown this once.")
 
 
 def _name(key: KeyInfo) -> str:
-    return f"Key {key.id}" if key.alias is None else f"Key {key.alias} ({key.id})"
+    return key.id if key.alias is None else f"{key.alias} ({key.id})"
 
 
 def _seconds(duration: str) -> float:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 
-from neev_provider.commands import models_catalog
+from neev_provider.commands import models_catalog, views
 from neev_provider.commands.attributes import JsonOption
 
 __all__ = ["app"]
@@ -29,7 +28,7 @@ def list_models(
     if as_json:
         typer.echo(models_catalog.as_json(catalog))
     else:
-        Console().print(models_catalog.as_table(catalog))
+        views.print_table(models_catalog.as_table(catalog))
 
 
 @app.command("sync-config")
@@ -45,11 +44,13 @@ def sync_config(
     ] = None,
 ) -> None:
     """Write the models of the catalog into the generated part of the proxy configuration."""
+    is_new = not config.exists()
     difference = models_catalog.sync_config(config, base_url, check=check, environ=os.environ)
     if not difference:
         typer.echo(f"{config} is up to date.")
         return
-    typer.echo(difference, nl=False)
+    if not is_new:  # of which all would be different
+        typer.echo(difference, nl=False)
     if check:
         typer.echo(
             f"error: {config} is stale. Run: neev-gateway models sync-config --config {config}", err=True

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
-from rich.console import Console
 
 from neev_provider.admission import tokens
 from neev_provider.admission.keys import Keys
@@ -44,7 +43,9 @@ def spend(
         typer.Option("--since", help="How far back, as 30d or 6mo, or the first day, as 2026-11-01 (UTC)."),
     ] = "30d",
     team: Annotated[str | None, typer.Option("--team", help="Of one team alone, by its id or alias.")] = None,
-    key: Annotated[str | None, typer.Option("--key", help="Of one key alone, by its id or alias.")] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="Of one key alone, by its id, alias or token.")
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Of one model alone.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: JsonOption = False,
@@ -71,6 +72,8 @@ def spend(
             and team_id in {None, entry.team_id}
             and model in {None, entry.model}
         ]
+        if key is not None and not entries:
+            await keys.find_key(key)  # a key that is gone is known by what it spent alone
         return add_up(entries, by, await _names(keys, by), (first.date(), today.date()))
 
     report = run(StoreChoice(store, state, config), work)
@@ -79,7 +82,7 @@ def spend(
     elif as_csv:
         typer.echo(_csv(report), nl=False)
     elif report.total.requests:
-        Console().print(report_table(report))
+        views.print_table(report_table(report))
     else:
         typer.echo(f"Nothing was spent since {first:%Y-%m-%d}.")
 
@@ -122,7 +125,7 @@ def replay_file(
 async def _key_id(keys: Keys, word: str) -> str:
     """Return a key's id; of one that is gone, the word itself: its spend stays."""
     found = await keys.key_of_alias(word)
-    return word if found is None else found.id
+    return tokens.id_of(word) or word if found is None else found.id
 
 
 async def _names(keys: Keys, by: str) -> dict[str, str]:

@@ -90,8 +90,10 @@ class Report:
 def first_day(since: str, today: datetime) -> datetime:
     """Return the first day that is meant by `30d` (the day 30 days ago), `6mo` or `2026-11-01`.
 
+    No earlier one than is kept.
+
     Raises:
-        RequestError: it is none of these, lies in the future, or more than 13 months back.
+        RequestError: it is none of these, or lies in the future.
     """
     match = _SINCE.fullmatch(since)
     if match is not None:
@@ -180,7 +182,7 @@ def report_table(report: Report) -> Table:
     """Return the report as a table; a key or team goes by its alias, if it has one, and days have bars."""
     table = Table(box=None, pad_edge=False, show_footer=len(report.rows) > 1)
     total = report.total
-    table.add_column(report.by.capitalize(), "total", overflow="fold")
+    table.add_column(report.by.capitalize(), "total", overflow="fold", no_wrap=report.by == "day")
     # Figures that are nought in every row take no room.
     figures = [
         (heading, figure)
@@ -191,14 +193,14 @@ def report_table(report: Report) -> Table:
         table.add_column(heading, f"{figure(total):,}", justify="right", no_wrap=True)
     table.add_column("Spent", usd(total.cost_nanos), justify="right", no_wrap=True)
     if report.by == "day":
-        table.add_column("")
+        table.add_column("", max_width=_BAR - 1)  # and the padding, which the last column has to itself
     most = max((row.cost_nanos for row in report.rows), default=0)
     for row in report.rows:
         cells: list[Any] = [escape(row.alias or row.name)]
         cells += [f"{figure(row):,}" for _, figure in figures]
         cells.append(usd(row.cost_nanos))
         if report.by == "day":
-            cells.append(Bar(most or 1, 0, row.cost_nanos, width=_BAR, color="green"))
+            cells.append(Bar(most or 1, 0, row.cost_nanos, color="green"))  # as wide as there is room
         table.add_row(*cells)
     return table
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
 
 from neev_provider.admission.keys import Keys
 from neev_provider.commands import views
@@ -29,6 +28,7 @@ from neev_provider.commands.attributes import (
 )
 from neev_provider.commands.opening import ConfigOption, StateOption, StoreChoice, StoreOption, run, who
 from neev_provider.commands.warnings import warn_of_unknown_models
+from neev_provider.errors import RequestError
 
 if TYPE_CHECKING:
     from neev_provider.admission.records import KeyInfo, TeamInfo
@@ -102,7 +102,7 @@ def list_teams(
     if as_json:
         typer.echo(views.as_json([views.as_fields(team) for team in found]))
     elif found:
-        Console().print(views.teams_table(found, datetime.now(UTC)))
+        views.print_table(views.teams_table(found, datetime.now(UTC)))
     else:
         typer.echo("No teams yet. Make one: neev-gateway teams create NAME")
 
@@ -128,11 +128,8 @@ def info(
             views.as_json({**views.as_fields(found), "keys": [views.as_fields(key) for key in of_team]})
         )
         return
-    console = Console()
-    console.print(views.details(found, datetime.now(UTC)))
-    if of_team:
-        console.print()
-        console.print(views.keys_table(of_team, datetime.now(UTC)))
+    now = datetime.now(UTC)
+    views.print_table(views.details(found, now), *([views.keys_table(of_team, now)] if of_team else ()))
 
 
 @app.command("update")
@@ -219,6 +216,10 @@ def revoke(
 
     choice = StoreChoice(store, state, config)
     found, count = run(choice, find)
+    if count and not with_keys:
+        raise RequestError(
+            "invalid_value", f"The team '{found.id}' has keys ({count}); add --with-keys to revoke them too."
+        )
     if not yes:
         its = f" and its {count} keys" if with_keys and count else ""
         typer.confirm(f"Revoke team {found.id}{its}?", abort=True)
@@ -240,4 +241,4 @@ def _show(team: TeamInfo, *, as_json: bool) -> None:
     if as_json:
         typer.echo(views.as_json(views.as_fields(team)))
     else:
-        Console().print(views.details(team, datetime.now(UTC)))
+        views.print_table(views.details(team, datetime.now(UTC)))

@@ -1,15 +1,17 @@
-"""Keys, teams and audit lines for people (tables) and for scripts (JSON). Prints nothing itself.
+"""Keys, teams and audit lines for people (tables) and for scripts (JSON), and how tables are printed.
 
-Called by the commands for keys and teams.
+Called by the commands.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -32,12 +34,25 @@ __all__ = [
     "details",
     "keys_table",
     "plan_table",
+    "print_table",
     "step_fields",
     "teams_table",
     "usd",
 ]
 
-_NO_LIMIT = "-"
+_NO_LIMIT: Final = "-"
+_PIPE_WIDTH: Final = 10_000  # columns
+
+
+def print_table(*tables: Table) -> None:
+    """Print tables below each other; fitted into a terminal, but a row a line for `grep` and the like."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _PIPE_WIDTH
+    for number, table in enumerate(tables):
+        if number:
+            console.print()
+        console.print(table)
 
 
 def as_json(document: object) -> str:
@@ -115,7 +130,7 @@ def details(info: TeamInfo, now: datetime) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    rows: list[tuple[str, str]] = [("id", info.id), ("alias", info.alias or "-")]
+    rows: list[tuple[str, str]] = [("id", info.id), ("alias", escape(info.alias or "-"))]
     if isinstance(info, KeyInfo):
         rows.append(("team", info.team_id or "-"))
     rows += [
@@ -266,6 +281,10 @@ def _state(info: TeamInfo, now: datetime) -> str:
 
 
 def _changes(changes: Mapping[str, Any]) -> str:
-    return (
-        ", ".join(f"{name}={'unset' if value is None else value}" for name, value in changes.items()) or "-"
-    )
+    return ", ".join(f"{name}={_value(value)}" for name, value in changes.items()) or "-"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "unset"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | dict | list) else str(value)

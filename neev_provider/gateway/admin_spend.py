@@ -244,7 +244,7 @@ def _span(request: AdminRequest) -> _Span:
     if not timedelta(0) <= last - first < timedelta(days=_MOST_DAYS):
         raise RequestError(
             "invalid_value",
-            f"'end_date' must be on or after 'start_date', at most {_MOST_DAYS} days later.",
+            f"'end_date' must be on or after 'start_date', and both within {_MOST_DAYS} days.",
             param="end_date",
         )
     return _Span(first, last)

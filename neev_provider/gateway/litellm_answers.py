@@ -99,6 +99,7 @@ _BY_STATUS: Final[Mapping[int, str]] = {
 }
 _WRONG_ENDPOINT: Final = "The model does not serve this endpoint."
 _UNKNOWN_URL: Final = "There is nothing at this URL. The API's base URL ends in /v1."
+_NO_RESPONSE: Final = "No response with this id is known here."
 _UNREADABLE: Final = "LiteLLM could make nothing of the request. Check the form of its fields."
 # What no class and no status tells: a part of the message, the code that it means, and what is said instead of it.
 _BY_TEXT: Final[tuple[tuple[str, str, str | None], ...]] = (
@@ -112,7 +113,9 @@ _BY_TEXT: Final[tuple[tuple[str, str, str | None], ...]] = (
     ("is not a valid LlmProviders", "invalid_value", _WRONG_ENDPOINT),
     ("Unsupported provider: ", "invalid_value", _WRONG_ENDPOINT),
     ("responses is not supported for", "invalid_value", _WRONG_ENDPOINT),
-    ("You passed in model=None", "invalid_value", "No response with this id is known here."),
+    ("You passed in model=None", "invalid_value", _NO_RESPONSE),
+    ("This response id was not issued by this proxy", "invalid_value", _NO_RESPONSE),
+    ("got multiple values for keyword argument", "invalid_request", _UNREADABLE),
     ("Missing required parameter", "missing_required_parameter", None),
     ("messages is required for Anthropic", "missing_required_parameter", "messages must not be empty."),
     ("parameter is required", "missing_required_parameter", None),

@@ -17,9 +17,19 @@ from neev_provider.errors import ConfigError
 if TYPE_CHECKING:
     from neev_provider.config_schema import NeevSettings
 
-__all__ = ["EMBEDDED", "EMULATOR", "NO_STORE", "Flags", "ServeOptions", "WorkerOptions", "resolve"]
+__all__ = [
+    "DEFAULT_STATE",
+    "EMBEDDED",
+    "EMULATOR",
+    "NO_STORE",
+    "Flags",
+    "ServeOptions",
+    "WorkerOptions",
+    "resolve",
+]
 
 EMULATOR: Final = "emulator"
+DEFAULT_STATE: Final = Path(".neev")
 EMBEDDED: Final = "embedded"
 NO_STORE: Final = "none"
 _ORIGIN: Final = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?/?")
@@ -45,7 +55,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     store: str | None = None
     upstream: str | None = None
     engine: str = "local"
-    state: Path = Path(".neev")
+    state: Path = DEFAULT_STATE
     litellm: bool | None = None
     litellm_url: str | None = None
     grace: int | None = None
@@ -86,7 +96,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     store: str = EMBEDDED
     upstream: str | None = None
     engine: str = "local"
-    state: Path = Path(".neev")
+    state: Path = DEFAULT_STATE
     litellm: bool = True
     litellm_url: str | None = None
     litellm_routes: list[str] | None = None

@@ -6,6 +6,7 @@ Called by `serve.py`, run by `supervisor.py`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import socket
@@ -191,17 +192,32 @@ def require_free(flag: str, host: str, port: int) -> None:
     """Check that a port can be listened on.
 
     Raises:
-        ConfigError: it cannot; names the flag.
+        ConfigError: it cannot; names the flag, or --host if that is no address of this machine.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.create_server((host, port), family=family):
             pass
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except (UnicodeError, TypeError):  # of encoding the name
+        raise _no_host(host, "not a name") from None
+    except OSError as error:
+        # Python adds the address, which is said anyway.
+        reason = (error.strerror or str(error)).partition(" (while ")[0]
+        number = error.errno or 0
+        if number < 0 or number == errno.EADDRNOTAVAIL:  # below nought are those of a name that is not found
+            raise _no_host(host, reason) from None
         raise ConfigError(
             flag, f"{host}:{port}", f"cannot be listened on ({reason})", f"Choose another with {flag}."
         ) from None
+
+
+def _no_host(host: str, reason: str) -> ConfigError:
+    return ConfigError(
+        "--host",
+        host,
+        f"is no address of this machine ({reason})",
+        "Use 127.0.0.1, or 0.0.0.0 to be reached from others.",
+    )
 
 
 def _ledger(options: ServeOptions, process: str) -> Path:

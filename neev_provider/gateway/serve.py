@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shlex
+import shutil
 import signal
+import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from neev_provider import settings
@@ -24,7 +29,7 @@ from neev_provider.gateway.environment import (
     prepare,
 )
 from neev_provider.gateway.metrics_server import MetricsServer, socket_path
-from neev_provider.gateway.options import EMBEDDED, NO_STORE, resolve
+from neev_provider.gateway.options import DEFAULT_STATE, EMBEDDED, NO_STORE, resolve
 from neev_provider.gateway.run_files import write_catalog, write_file, write_litellm_config
 from neev_provider.gateway.state import only_one
 from neev_provider.gateway.supervisor import Supervisor
@@ -39,6 +44,8 @@ if TYPE_CHECKING:
     from neev_provider.gateway.options import Flags, ServeOptions
 
 __all__ = ["serve", "welcome"]
+
+_COMMAND: Final = "neev-gateway"
 
 
 async def serve(flags: Flags, environ: Mapping[str, str], console: Console) -> None:
@@ -147,7 +154,7 @@ class _Root:
         key = environ[MASTER_KEY_VARIABLE] if self.environment.own_key else f"${MASTER_KEY_VARIABLE}"
         _say(
             self.console,
-            welcome(self.options.address + "/v1", key, self.config),
+            welcome(self.options.address + "/v1", key, self.config, _keys_command(self.options)),
             highlight=False,
             markup=False,
             soft_wrap=True,  # a line broken for the window could not be pasted
@@ -216,15 +223,43 @@ class _Stop:
         self.first.set()
 
 
-def welcome(base_url: str, key: str, config: ProxyConfig) -> str:
-    """Return what to do next, ready to paste."""
+def _keys_command(options: ServeOptions) -> str | None:
+    """Return the command that makes a key for this gateway, from this directory; None without a store."""
+    if options.store == NO_STORE:
+        return None
+    beside = Path(sys.executable).with_name(_COMMAND)
+    words = [_COMMAND if shutil.which(_COMMAND) or not beside.exists() else os.path.relpath(beside)]
+    words += ["keys", "create", "--alias", "NAME", "--budget", "10"]
+    if options.store == EMBEDDED and options.state != DEFAULT_STATE:
+        words += ["--state", str(options.state)]
+    return shlex.join(words)
+
+
+def welcome(base_url: str, master_key: str, config: ProxyConfig, keys_command: str | None) -> str:
+    """Return what to do next, ready to paste.
+
+    Args:
+        base_url: of the API.
+        master_key: the key, or `$` and the name of the variable that holds it.
+        config: for a model's name, and whether the master key may call it.
+        keys_command: makes a virtual key; None if there is no store for it.
+    """
+    may_call = config.neev.admission.master_key_may_call_models
+    key = master_key if may_call else "$KEY"
     model = next((d.model_name for d in config.deployments if d.neev_id), config.deployments[0].model_name)
     in_python = f'os.environ["{key[1:]}"]' if key.startswith("$") else f'"{key}"'
     imports = "import os\n" if key.startswith("$") else ""
+    title, first, last = "API key", "", ""
+    if not may_call:
+        title = "Admin key"
+        makes = f"$({keys_command} -q)" if keys_command else "...  # one of neev.keys"
+        first = f"\nIt may not call models; a key that may:\n\nexport KEY={makes}\n"
+    elif keys_command:
+        last = f"\nA key for somebody: {keys_command}"
     return f"""
 Base URL  {base_url}
-API key   {key}
-
+{title:<9} {master_key}
+{first}
 curl {base_url}/chat/completions \\
   -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\
   -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Say hello."}}]}}'
@@ -234,6 +269,5 @@ client = OpenAI(base_url="{base_url}", api_key={in_python})
 print(client.chat.completions.create(
     model="{model}", messages=[{{"role": "user", "content": "Say hello."}}]
 ).choices[0].message.content)
-
-A key for somebody: neev-gateway keys create --alias NAME --budget 10
+{last}
 Ctrl-C stops everything."""

@@ -98,6 +98,10 @@ class TestSyncConfig:
         assert "is stale" in done.stderr
         assert (tmp_path / "proxy_config.yaml").read_text() == stale
 
+    def test_says_of_a_file_that_was_not_there_only_that_it_is_now(self, tmp_path):
+        done = run("models", "sync-config", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (0, "proxy_config.yaml written.\n")
+
     def test_writes_models_that_the_file_defines_itself(self, tmp_path):
         text = (ROOT / "proxy_config.yaml").read_text()
         assert "  models: []" in text

@@ -156,6 +156,30 @@ class TestTheStore:
         assert code == 0
         assert "no virtual keys" in of(found["store"], "warning")[0][0]
 
+    def test_that_is_none_by_the_configuration(self, doctor, tmp_path, monkeypatch):
+        monkeypatch.delenv("NEEV_STORE")
+        file = tmp_path / "proxy_config.yaml"
+        file.write_text(file.read_text().replace("  models: []", "  store: none"))
+        found, code = doctor()
+        assert code == 0
+        assert "no virtual keys" in of(found["store"], "warning")[0][0]
+
+
+def test_a_configuration_that_is_not_there_is_named(doctor):
+    found, code = doctor("--config", "other.yaml")
+    assert code == 1
+    assert of(found["configuration"], "error")[0][0] == "other.yaml does not exist."
+
+
+def test_a_master_key_in_the_file_is_a_warning(doctor, tmp_path):
+    file = tmp_path / "proxy_config.yaml"
+    file.write_text(file.read_text().replace("os.environ/LITELLM_MASTER_KEY", STRONG))
+    found, code = doctor()
+    assert code == 0
+    ((what, remedy),) = of(found["master key"], "warning")
+    assert "stands in proxy_config.yaml itself" in what
+    assert remedy.endswith("master_key: os.environ/LITELLM_MASTER_KEY.")
+
 
 def test_a_weak_master_key_is_an_error(doctor, monkeypatch):
     monkeypatch.setenv("LITELLM_MASTER_KEY", "sk-1234")

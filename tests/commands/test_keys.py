@@ -7,6 +7,21 @@ import json
 import pytest
 
 
+class TestATable:
+    def test_has_a_row_a_line_for_other_programs(self, neev, monkeypatch):
+        monkeypatch.delenv("COLUMNS")
+        models = [word for number in range(9) for word in ("--model", f"a-model-with-a-long-name-{number}")]
+        neev("keys", "create", "--alias", "alice-in-a-team-with-a-long-name", *models, "--metadata", "{}")
+        for words in (("keys", "list"), ("audit",)):
+            _, *rows = neev(*words).out.splitlines()
+            assert len(rows) == 1, rows
+            assert "alice-in-a-team-with-a-long-name" in rows[0]
+
+    def test_shows_changes_as_they_are_written(self, neev):
+        neev("keys", "create", "--model", "big", "--metadata", '{"of": "R & D"}')
+        assert 'models=["big"], metadata={"of": "R & D"}' in neev("audit").out
+
+
 class TestAKey:
     def test_is_made_and_its_token_shown_this_once(self, neev, calls, valkey):
         made = neev(
@@ -55,6 +70,13 @@ class TestAKey:
         made = neev("keys", "create", "--alias", "alice", "--json").json
         for word in (made["id"], "alice", made["token"]):
             assert neev("keys", "info", word, "--json").json["id"] == made["id"]
+
+    @pytest.mark.parametrize("alias", ["[red]alice[/red]", "a[/b]"])
+    def test_shows_its_alias_as_it_is(self, neev, alias):
+        for words in (("create", "--alias", alias), ("info", alias), ("list",)):
+            done = neev("keys", *words)
+            assert (done.code, done.err) == (0, "")
+            assert alias in done.out
 
     def test_of_a_team_goes_by_the_teams_alias_too(self, neev):
         neev("teams", "create", "research", "--alias", "R & D")
@@ -179,7 +201,12 @@ class TestATeam:
     def test_with_keys_is_revoked_only_if_told_so(self, neev, calls):
         neev("teams", "create", "research")
         token = neev("keys", "create", "--team", "research", "-q").out.strip()
-        assert "has keys" in neev("teams", "revoke", "research", "--yes").err
+        for words in ((), ("--yes",)):  # nobody is asked in vain
+            done = neev("teams", "revoke", "research", *words)
+            assert (
+                done.err == "error: The team 'research' has keys (1); add --with-keys to revoke them too.\n"
+            )
+            assert done.out == ""
         assert calls.refusal(token) is None
         assert neev("teams", "revoke", "research", "--yes", "--with-keys").code == 0
         assert calls.refusal(token) == "invalid_api_key"
@@ -267,11 +294,30 @@ class TestApply:
         assert says in done.err
         assert "sk-neev" not in done.err.replace("sk-neev-x", "")
 
-    def test_shows_the_tokens_that_were_made_when_a_later_step_fails(self, neev, calls, tmp_path):
-        (tmp_path / "keys.yaml").write_text("keys: [{alias: a}, {alias: b, team: nowhere}]")
+    @pytest.mark.parametrize(
+        ("words", "says"),
+        [
+            ((), "is declared for the team 'nowhere', which is not there: declare the team too."),
+            (("--prune",), "is declared for the team 'there', which would be pruned: declare the team too."),
+        ],
+    )
+    def test_finds_a_team_that_is_missing_before_anything_is_done(self, neev, tmp_path, words, says):
+        neev("teams", "create", "there")
+        team = "there" if words else "nowhere"
+        (tmp_path / "keys.yaml").write_text(f"keys: [{{alias: a}}, {{alias: b, team: {team}}}]")
+        for way in ("--dry-run", "--yes"):
+            done = neev("keys", "apply", "-f", "keys.yaml", way, *words)
+            assert (done.code, done.err) == (1, f"error: The key 'b' {says}\n")
+        assert neev("keys", "list", "--json").json == []
+
+    def test_shows_the_tokens_that_were_made_when_a_later_step_fails(
+        self, neev, calls, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("TAKEN", neev("keys", "create", "--alias", "other", "-q").out.strip())
+        (tmp_path / "keys.yaml").write_text("keys: [{alias: a}, {alias: b, token: os.environ/TAKEN}]")
         done = neev("keys", "apply", "-f", "keys.yaml", "--yes")
         assert done.code == 1
-        assert "There is no team 'nowhere'" in done.err
+        assert "exists already" in done.err
         (token,) = [word for word in done.out.split() if word.startswith("sk-neev-")]
         assert calls.refusal(token) is None
 

@@ -46,6 +46,13 @@ class TestTheReport:
         assert found[0]["estimated_requests"] == 1
         assert found[1]["characters"] == 400
 
+    def test_shows_days_and_their_shares_in_a_narrow_window(self, neev, spent, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "90")
+        lines = neev("spend", "--by", "day", "--since", "2d").out.splitlines()
+        assert len(lines) == 5  # a heading, three days, the total
+        assert f"{datetime.now(UTC):%Y-%m-%d}" in lines[3]
+        assert "█" in lines[3]
+
     def test_by_team_model_and_day(self, neev, spent):
         assert [(row["team"], row["spend_nanos"]) for row in rows(neev, "--by", "team")] == [
             ("research", 1_000_000_004),
@@ -67,6 +74,12 @@ class TestTheReport:
         assert [row["key"] for row in rows(neev, "--key", spent["alice"], "--model", "big")] == [
             spent["alice"]
         ]
+
+    def test_of_a_key_is_found_by_its_token_and_a_key_nobody_has_is_told(self, neev, spent):
+        token = neev("keys", "rotate", "bob", "-q").out.strip()
+        assert [row["key"] for row in rows(neev, "--key", token)] == [spent["bob"]]
+        done = neev("spend", "--key", "nobody")
+        assert (done.code, done.err) == (1, "error: There is no key 'nobody'.\n")
 
     def test_of_a_key_that_is_gone_stays(self, neev, spent):
         neev("keys", "revoke", "bob", "--yes")

@@ -64,6 +64,11 @@ def test_a_deployment_keeps_what_was_written(tmp_path):
     assert (written.info, written.extra) == ({"mode": "chat"}, {"rpm": 5})
 
 
+@pytest.mark.parametrize("section", ["callback_settings", "credential_list", "mcp_settings", "x-common"])
+def test_other_sections_are_left_to_litellm(tmp_path, section):
+    assert section in load(tmp_path, f"{MINIMAL}{section}: {{}}").document
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -105,6 +110,17 @@ def test_a_deployment_keeps_what_was_written(tmp_path):
         (MINIMAL + "neev: {modles: []}", "neev: Object contains unknown field modles"),
         (MINIMAL + "neev: {models: [{id: ''}]}", "neev.models[0].id"),
         (MINIMAL + "general_settings: []", "general_settings: Expected object"),
+        (
+            MINIMAL + "general_setings: {}",
+            "general_setings: is not the name of a section. Did you mean general",
+        ),
+        (MINIMAL + "neeve: {}", "neeve: is not the name of a section. Did you mean neev?"),
+        (MINIMAL + "general_settings: {master_key: sk-1234}", "general_settings.master_key: is too weak"),
+        (MINIMAL + "general_settings: {master_key: ''}", "general_settings.master_key: is too weak"),
+        (
+            MINIMAL + "neev: {admission: {budget_duration: 9999d}}",
+            "neev.admission.budget_duration: is too long: a duration is at most ten years",
+        ),
         (MINIMAL + "general_settings: {master_key: 5}", "general_settings.master_key: Expected str"),
         (
             MINIMAL + "litellm_settings: {request_timeout: soon}",

@@ -195,6 +195,35 @@ class TestLimits:
         free = await keys.create_key({}, by="test")
         assert (await call(http, free.token, chat(model="kimi-k3")))[0] == 200
 
+    @pytest.mark.parametrize(
+        ("path", "body"),
+        [
+            ("/v1/messages", chat(model="nope")),
+            ("/v1/responses", {"model": "nope", "input": "x"}),
+        ],
+    )
+    async def test_a_model_that_is_not_there_is_that_for_a_key_with_a_budget_too(
+        self, http, keys, path, body
+    ):
+        made = await keys.create_key({"max_budget": 1}, by="test")
+        status, _, answer = await call(http, made.token, body, path)
+        assert status == 404, answer
+        assert "model_not_found" in str(answer)
+
+    async def test_a_response_that_would_go_on_from_another_is_refused(self, http, keys):
+        made = await keys.create_key({}, by="test")
+        body = {"model": "gpt-oss-120b", "input": "one two three"}
+        status, _, first = await call(http, made.token, body, "/v1/responses")
+        assert status == 200, first
+        following = {**body, "previous_response_id": first["id"]}
+        status, _, answer = await call(http, made.token, following, "/v1/responses")
+        assert status == 400, answer
+        assert "previous_response_id cannot be honoured" in answer["error"]["message"]
+        status, _, answer = await call(
+            http, made.token, {**body, "previous_response_id": None}, "/v1/responses"
+        )
+        assert status == 200, answer
+
     async def test_an_entry_without_prices_is_charged_by_the_catalog(self, http, keys):
         costs = []
         for model in ("gpt-oss-20b", "bare"):

@@ -71,6 +71,14 @@ SHAPES = {
     "a missing field": (of("/rerank: Missing required parameter: 'documents'.", param="documents"), ("missing_required_parameter", "documents", "Missing required parameter: 'documents'.")),
     "a model that is no text": (of("'model' must be a string.", param="model"), ("invalid_type", "model", "'model' must be a string.")),
     "an id that is not known": (of("litellm.BadRequestError: You passed in model=None. There are no healthy deployments for this model"), ("invalid_value", None, "No response with this id is known here.")),
+    "an id that was never given": (
+        of("Forbidden. This response id was not issued by this proxy, so the proxy cannot tell who owns it. To let keys ...", 403),
+        ("invalid_value", None, "No response with this id is known here."),
+    ),
+    "a field of another endpoint": (
+        of("litellm.APIConnectionError: APIConnectionError: OpenAIException - litellm.main.completion() got multiple values for keyword argument 'messages'" + TAIL, 500),
+        ("invalid_request", None, "LiteLLM could make nothing of the request. Check the form of its fields."),
+    ),
     "an endpoint that the model does not serve": (of("litellm.InternalServerError: NeevException - Not implemented yet!" + TAIL, 500), ("invalid_value", "model", NO_ENDPOINT)),
     "the same with a traceback": (of("litellm.APIConnectionError: 'neev' is not a valid LlmProviders" + TRACE, 500), ("invalid_value", "model", NO_ENDPOINT)),
     "the same of a response": (of("litellm.APIConnectionError: COMPACT responses is not supported for neev", 500), ("invalid_value", "model", NO_ENDPOINT)),

@@ -247,7 +247,25 @@ def measures_peers(tmp_path: Path) -> None:
     )
 
 
+def installs(tmp_path: Path) -> None:
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--no-build-isolation"),
+            *("--disable-pip-version-check", "--quiet", "--target", str(tmp_path), "."),
+        ],
+        cwd=ROOT, check=True, timeout=120,
+    )  # fmt: skip
+    assert (tmp_path / "neev_provider" / "catalog.yaml").exists()
+
+
+def builds_the_wheel(tmp_path: Path) -> None:
+    """tests/supply_chain runs the script."""
+    assert "requirements/wheel.sh dist\n" in make("-n", "wheel")
+
+
 COMMANDS = {
+    "pip install .": installs,
+    "make wheel": builds_the_wheel,
     "make run": starts,
     "make bench": measures,
     "make bench-peers": measures_peers,

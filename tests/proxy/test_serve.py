@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
+import socket
 import stat
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from neev_provider.catalog import Catalog
+from neev_provider.config import load_config
+from neev_provider.gateway.serve import welcome
 from tests.proxy.serving import ROOT, exists, serving
 
 
@@ -33,6 +39,67 @@ def test_what_is_to_be_pasted_is_not_broken_into_lines(served):
     lines = served.output.splitlines()
     assert f'  -H "Authorization: Bearer {served.key}" -H "Content-Type: application/json" \\' in lines
     assert f'client = OpenAI(base_url="{served.base_url}", api_key="{served.key}")' in lines
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--host", "256.1.1.1"], "error: --host: 256.1.1.1: is no address of this machine ("),
+        (["--host", "ö..b"], "error: --host: ö..b: is no address of this machine (not a name)"),
+        (["--host", "192.0.2.1"], "error: --host: 192.0.2.1: is no address of this machine ("),
+        (
+            ["--host", "127.0.0.1"],
+            "cannot be listened on (Address already in use). Choose another with --port.\n",
+        ),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_told_in_one_line(tmp_path, words, says):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "neev_provider", "serve", *words),
+                *("--port", str(taken.getsockname()[1]), "--state", str(tmp_path)),
+            ],
+            cwd=ROOT, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+class TestTheWelcome:
+    @pytest.fixture
+    def config(self, tmp_path):
+        def load(*, may_call: bool):
+            text = (ROOT / "proxy_config.yaml").read_text()
+            file = tmp_path / "proxy_config.yaml"
+            file.write_text(text.replace("may_call_models: true", f"may_call_models: {may_call}".lower()))
+            return load_config(file, {"NEEV_API_KEY": "sk-nc-x", "LITELLM_MASTER_KEY": "sk-x"})
+
+        return load
+
+    def test_offers_no_keys_that_cannot_be_made(self, config):
+        said = welcome("http://gateway/v1", "sk-master", config(may_call=True), None)
+        assert "Bearer sk-master" in said
+        assert "keys create" not in said
+
+    def test_makes_a_key_for_the_call_if_the_master_key_may_not(self, config):
+        said = welcome("http://gateway/v1", "sk-master", config(may_call=False), "neev-gateway keys create")
+        assert "export KEY=$(neev-gateway keys create -q)" in said
+        assert "Bearer $KEY" in said
+        assert "Bearer sk-master" not in said
+        assert 'api_key=os.environ["KEY"]' in said
+
+    def test_names_a_command_that_can_be_run(self, echoing):
+        (line,) = [line for line in echoing.output.splitlines() if line.startswith("A key for somebody: ")]
+        words = [*shlex.split(line.removeprefix("A key for somebody: ")), "--json"]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert json.loads(done.stdout)["alias"] == "NAME", done
+        listed = subprocess.run(
+            [words[0], "keys", "list", "--state", str(echoing.state)],
+            cwd=ROOT, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert "NAME" in listed.stdout
 
 
 def test_more_stop_strings_than_four_are_refused_and_not_cut(echoing):
