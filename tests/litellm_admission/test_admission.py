@@ -237,6 +237,14 @@ class TestKeys:
         status, _, answer = await call(http, token, chat())
         assert status == 200, answer
 
+    @pytest.mark.parametrize("field", ["api_key", "extra_headers"])
+    async def test_a_fallback_cannot_choose_account_or_headers(self, http, keys, field):
+        made = await keys.create_key({}, by="test")
+        target = {"model": "gpt-oss-20b", field: "sk-nc-other"}
+        for chain in ([target], [{"gpt-oss-120b": [target]}]):
+            status, _, answer = await call(http, made.token, chat(fallbacks=chain))
+            assert (status, answer["error"]["param"]) == (400, field), answer
+
     async def test_only_the_master_key_administers(self, http, keys):
         made = await keys.create_key({}, by="test")
         for token, allowed in ((made.token, False), (MASTER, True)):
