@@ -154,6 +154,40 @@ class TestLimits:
         assert (status, answer["error"]["type"]) == (429, "insufficient_quota")
         assert "budget_exceeded" in answer["error"]["message"]
 
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            {"model": "dear-after"},
+            {"model": "shaky", "fallbacks": ["minimax-m3"]},
+            {"model": "shaky", "fallbacks": [{"model": "minimax-m3", "max_tokens": 5000}]},
+            {"model": "shaky", "fallbacks": [{"shaky": [{"model": "minimax-m3", "max_tokens": 5000}]}]},
+            {"model": "shaky", "fallbacks": ["gpt-oss-20b", "minimax-m3"]},
+        ],
+    )
+    async def test_a_budget_covers_the_dearest_fallback(self, http, keys, asked):
+        budget = 300_000
+        made = await keys.create_key({"max_budget": budget / NANOS}, by="test")
+        # The first fallback of two is tried three times.
+        times = 4 if len(asked.get("fallbacks", ())) == 2 else 1
+        fault = f"status=503,times={times},id={id(asked)}"
+        body = chat(echo="prompt-tokens=5,tokens=3000", fault=fault, max_tokens=900, **asked)
+        status, headers, answer = await call(http, made.token, body)
+        assert (status, answer["model"]) == (200, "minimax-m3"), answer
+        assert int(headers["x-neev-max-tokens-clamped"]) < 150
+        assert 0 < (await settled(keys, made.key.id, 1)).spend_nanos <= budget
+
+    @pytest.mark.parametrize(
+        "asked",
+        [{"model": "unpriced-after"}, {"fallbacks": ["kimi-k3"]}, {"fallbacks": [{"model": "kimi-k3"}]}],
+    )
+    async def test_a_fallback_without_a_price_is_closed_to_a_budget(self, http, keys, asked):
+        limited = await keys.create_key({"max_budget": 1}, by="test")
+        status, _, answer = await call(http, limited.token, chat(**asked))
+        assert status == 403, answer
+        assert "model_unpriced" in answer["error"]["message"]
+        free = await keys.create_key({}, by="test")
+        assert (await call(http, free.token, chat(**asked)))[0] == 200
+
     async def test_requests_a_minute_are_limited_and_the_client_is_told(self, http, keys):
         made = await keys.create_key({"rpm_limit": 1}, by="test")
         status, headers, _ = await call(http, made.token, chat())
