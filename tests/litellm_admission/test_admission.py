@@ -216,6 +216,13 @@ class TestLimits:
         async with http.get("/v1/models", headers={"Authorization": f"Bearer {made.token}"}) as response:
             assert [model["id"] for model in (await response.json())["data"]] == ["minimax-m3"]
 
+    async def test_nor_are_others_fallen_back_to(self, http, keys, litellm):
+        for models, expected in ((["shaky"], 502), (["shaky", "gpt-oss-120b"], 200)):
+            made = await keys.create_key({"models": models}, by="test")
+            fault = f"status=503,times=1,id=access-{expected}"
+            status, _, answer = await call(http, made.token, chat(model="shaky", fault=fault))
+            assert status == expected, answer
+
     async def test_a_teams_limit_holds_over_its_keys(self, http, keys):
         team = await keys.create_team({"rpm_limit": 1}, by="test")
         tokens = [(await keys.create_key({}, team=team.id, by="test")).token for _ in range(2)]
