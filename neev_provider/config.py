@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from neev_provider import settings
 from neev_provider.catalog import Catalog, parse_entries, yaml_place
+from neev_provider.config_checks import check_document, check_spelling
 from neev_provider.config_schema import Document, NeevSettings
 from neev_provider.errors import ConfigError
 
@@ -95,6 +96,7 @@ def load_config(path: Path | str, environ: Mapping[str, str]) -> ProxyConfig:
     path = Path(path)
     document = read_document(path)
     source = str(path)
+    check_spelling(document, source)
     try:
         checked = msgspec.convert(document, Document)
     except msgspec.ValidationError as error:
@@ -106,7 +108,7 @@ def load_config(path: Path | str, environ: Mapping[str, str]) -> ProxyConfig:
         _deployment(entry, raw, catalog, source, f"model_list[{index}].litellm_params.model")
         for index, (entry, raw) in enumerate(zip(checked.model_list, document["model_list"], strict=True))
     )
-    _check_fallbacks(checked, {deployment.model_name for deployment in deployments}, source)
+    check_document(document, {deployment.model_name for deployment in deployments}, source)
     _check_handlers(checked, path)
     for place, name in _references(document):
         if not environ.get(name):
@@ -245,33 +247,6 @@ def _check_handlers(checked: Document, path: Path) -> None:
                 f"the module '{module}' does not exist",
                 "Install it, or put it beside the file.",
             )
-
-
-def _check_fallbacks(checked: Document, names: set[str], source: str) -> None:
-    """Refuse fallbacks that name no model group: LiteLLM would find out at the first failure only."""
-    router = checked.router_settings
-    if router is None:
-        return
-    known = names | set(router.model_group_alias or ()) | {"*"}
-    if any("*" in name for name in names):
-        return
-    for wrong in [n for n in router.default_fallbacks or () if isinstance(n, str) and n not in known]:
-        raise ConfigError(
-            source,
-            "router_settings.default_fallbacks",
-            f"'{wrong}' is not a model_name",
-            "Name one of the model_list.",
-        )
-    for setting in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
-        for index, rule in enumerate(getattr(router, setting) or ()):
-            for name, targets in rule.items():
-                for wrong in [n for n in (name, *targets) if isinstance(n, str) and n not in known]:
-                    raise ConfigError(
-                        source,
-                        f"router_settings.{setting}[{index}]",
-                        f"'{wrong}' is not a model_name",
-                        "Name one of the model_list.",
-                    )
 
 
 def _references(value: object, place: str = "") -> Iterator[tuple[str, str]]:

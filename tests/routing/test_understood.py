@@ -180,8 +180,6 @@ def test_speech_is_priced_by_the_character(tmp_path):
     ("model", "info", "reason"),
     [
         (A, {"input_cost_per_token": 1.5e-9}, "input_cost_per_token is not a multiple of 0.000000001 USD"),
-        (A, {"input_cost_per_token": -1}, "input_cost_per_token is not a multiple of 0.000000001 USD"),
-        (A, {"input_cost_per_token": "x"}, "input_cost_per_token is not a number"),
         ("glm-5-2", {"input_cost_per_token": 1e-9}, "model_info holds half a price"),
         (
             A,
