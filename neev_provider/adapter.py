@@ -18,7 +18,6 @@ import httpx
 import msgspec
 from litellm.exceptions import MidStreamFallbackError
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
-from litellm.llms.custom_llm import CustomLLM
 from litellm.utils import convert_to_model_response_object
 from pydantic import BaseModel
 from typing_extensions import override
@@ -28,6 +27,7 @@ from neev_provider.catalog import Catalog
 from neev_provider.contract import LITELLM_ONLY_FIELDS, ChatRequest, parse_chat_object
 from neev_provider.deployment import RESERVED_HEADERS, Deployment, timeouts_of
 from neev_provider.errors import ConfigError, NeevError, RequestError, UpstreamError
+from neev_provider.litellm_chat_only import ChatOnly
 from neev_provider.litellm_chunks import ESTIMATED, ChunkTranslator, usage_block
 from neev_provider.litellm_errors import PROVIDER, misconfigured, missing_key, to_litellm
 from neev_provider.litellm_plugin import STREAM_MARK, refuse_client_credentials
@@ -71,7 +71,7 @@ class _Call(NamedTuple):
         return to_litellm(error, model=self.model, in_proxy=self.in_proxy)
 
 
-class NeevLLM(CustomLLM):
+class NeevLLM(ChatOnly):
     """The handler for LiteLLM's `custom_provider_map`.
 
     Key and host come from the call (`api_key`, `api_base`: a deployment's `litellm_params`), else from the

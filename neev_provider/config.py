@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import re
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +19,7 @@ from typing_extensions import override
 from neev_provider import settings
 from neev_provider.admission.rules import period_of
 from neev_provider.catalog import Catalog, parse_entries, yaml_place
+from neev_provider.config_checks import check_document, check_spelling
 from neev_provider.config_schema import Document, NeevSettings
 from neev_provider.errors import ConfigError
 
@@ -42,7 +42,6 @@ _STRONG_KEY: Final = re.compile(r"sk-[\x21-\x7e]{32,}")
 REFERENCE: Final = "os.environ/"
 """What a value begins with that is the name of a variable."""
 
-_NEAR: Final = 0.85  # of difflib's ratio; none of LiteLLM's own sections is as near to another
 _ENTRY_KEYS: Final = frozenset({"model_name", "litellm_params", "model_info"})
 
 
@@ -101,6 +100,7 @@ def load_config(path: Path | str, environ: Mapping[str, str]) -> ProxyConfig:
     path = Path(path)
     document = read_document(path)
     source = str(path)
+    check_spelling(document, source)
     try:
         checked = msgspec.convert(document, Document)
     except msgspec.ValidationError as error:
@@ -112,10 +112,9 @@ def load_config(path: Path | str, environ: Mapping[str, str]) -> ProxyConfig:
         _deployment(entry, raw, catalog, source, f"model_list[{index}].litellm_params.model")
         for index, (entry, raw) in enumerate(zip(checked.model_list, document["model_list"], strict=True))
     )
-    _check_sections(document, source)
     _check_budget(neev, source)
     _check_master_key(checked, source)
-    _check_fallbacks(checked, {deployment.model_name for deployment in deployments}, source)
+    check_document(document, {deployment.model_name for deployment in deployments}, source)
     _check_handlers(checked, path)
     for place, name in _references(document):
         if not environ.get(name):
@@ -240,15 +239,6 @@ def _deployment(
     )
 
 
-def _check_sections(document: Mapping[str, Any], source: str) -> None:
-    """Refuse a section that is nearly the name of one: LiteLLM passes over those that it does not know."""
-    known = Document.__struct_fields__
-    for name in document:
-        near = get_close_matches(str(name), known, n=1, cutoff=_NEAR) if name not in known else []
-        if near:
-            raise ConfigError(source, str(name), "is not the name of a section", f"Did you mean {near[0]}?")
-
-
 def _check_budget(neev: NeevSettings, source: str) -> None:
     try:
         period_of(neev.admission.budget_duration or "1d")
@@ -283,33 +273,6 @@ def _check_handlers(checked: Document, path: Path) -> None:
                 f"the module '{module}' does not exist",
                 "Install it, or put it beside the file.",
             )
-
-
-def _check_fallbacks(checked: Document, names: set[str], source: str) -> None:
-    """Refuse fallbacks that name no model group: LiteLLM would find out at the first failure only."""
-    router = checked.router_settings
-    if router is None:
-        return
-    known = names | set(router.model_group_alias or ()) | {"*"}
-    if any("*" in name for name in names):
-        return
-    for wrong in [n for n in router.default_fallbacks or () if isinstance(n, str) and n not in known]:
-        raise ConfigError(
-            source,
-            "router_settings.default_fallbacks",
-            f"'{wrong}' is not a model_name",
-            "Name one of the model_list.",
-        )
-    for setting in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
-        for index, rule in enumerate(getattr(router, setting) or ()):
-            for name, targets in rule.items():
-                for wrong in [n for n in (name, *targets) if isinstance(n, str) and n not in known]:
-                    raise ConfigError(
-                        source,
-                        f"router_settings.{setting}[{index}]",
-                        f"'{wrong}' is not a model_name",
-                        "Name one of the model_list.",
-                    )
 
 
 def _references(value: object, place: str = "") -> Iterator[tuple[str, str]]:

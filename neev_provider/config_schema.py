@@ -25,6 +25,8 @@ _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Values = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 _Weight = Annotated[float, msgspec.Meta(ge=0)]
+_Target = str | dict[str, Any]
+_Chains = list[dict[str, list[_Target]]]
 _Reference = Annotated[str, msgspec.Meta(pattern="^os\\.environ/.")]
 
 
@@ -64,10 +66,11 @@ class RouterSettings(msgspec.Struct):
     max_fallbacks: _Count | None = None
     allowed_fails: _Count | None = None
     cooldown_time: _Weight | None = None
-    fallbacks: list[dict[str, list[Any]]] | None = None
-    default_fallbacks: list[Any] | None = None
-    context_window_fallbacks: list[dict[str, list[Any]]] | None = None
-    content_policy_fallbacks: list[dict[str, list[Any]]] | None = None
+    default_max_parallel_requests: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    fallbacks: _Chains | None = None
+    default_fallbacks: list[_Target] | None = None
+    context_window_fallbacks: _Chains | None = None
+    content_policy_fallbacks: _Chains | None = None
     model_group_alias: dict[str, str | dict[str, Any]] | None = None
 
 
@@ -227,6 +230,12 @@ class LiteLLMSettings(msgspec.Struct):
 
     request_timeout: _Seconds | None = None
     num_retries: _Count | None = None
+    max_fallbacks: _Count | None = None
+    allowed_fails: _Count | None = None
+    fallbacks: _Chains | None = None
+    default_fallbacks: list[_Target] | None = None
+    context_window_fallbacks: _Chains | None = None
+    content_policy_fallbacks: _Chains | None = None
     drop_params: bool | None = None
     custom_provider_map: list[Handler] | None = None
     callbacks: list[str] | str | None = None

@@ -22,13 +22,15 @@ from neev_provider.contract import billable_characters, looks_like_audio
 from neev_provider.errors import NeevError, RequestError
 from neev_provider.litellm_auth import Caller, Visit, refused
 from neev_provider.litellm_demand import LIMIT_FIELDS, demand_of, is_ours, spent_of, texts_of
+from neev_provider.litellm_fallbacks import fallbacks_of, lower_limits
 from neev_provider.sse import data_of
 from neev_provider.usage import estimate_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from neev_provider.admission import Demand, Grant
+    from neev_provider.litellm_fallbacks import Fallbacks
     from neev_provider.litellm_metrics import LiteLLMMetrics
 
 __all__ = ["NeevAccounts", "accounts"]
@@ -119,8 +121,9 @@ class NeevAccounts(CustomLogger):
             return
         entries = _entries(data.get("model"))
         demand = demand_of(data, call_type, entries)
+        fallbacks = fallbacks_of(data, proxy_server.llm_router)
         try:
-            grant = await visit.access.admit(visit.token, demand)
+            grant = await visit.access.admit(visit.token, _worst(demand, data, call_type, entries, fallbacks))
         except NeevError as error:
             raise refused(_explained(error, demand.model, entries)) from None
         charge = _Charge(
@@ -139,6 +142,7 @@ class NeevAccounts(CustomLogger):
         data[where][_MARK] = charge.id
         if grant.max_tokens is not None:
             _clamp(data, call_type, grant.max_tokens)
+            lower_limits(data, proxy_server.llm_router, grant.max_tokens)
         if visit.task is not None:
             visit.task.add_done_callback(lambda _task: self._end(charge))
 
@@ -179,7 +183,13 @@ class NeevAccounts(CustomLogger):
                 # The client gets an error for it: the gateway looks at what LiteLLM calls audio.
                 self._settle(charge, Spent())
                 return
-            spent = spent_of(kwargs, charge.demand, ours=charge.ours, characters=charge.characters)
+            spent = spent_of(
+                kwargs,
+                charge.demand,
+                priced=_priced(kwargs, charge.demand),
+                ours=charge.ours,
+                characters=charge.characters,
+            )
             self._settle(charge, spent)
             if charge.metrics is not None:
                 charge.metrics.succeeded(charge.demand.model, kwargs, end_time, spent.completion_tokens)
@@ -264,6 +274,28 @@ def _entries(name: object) -> list[dict[str, Any]]:
     if router is None or not isinstance(name, str):
         return []
     return [dict(entry) for entry in router.get_model_list(model_name=name) or ()]
+
+
+def _worst(
+    demand: Demand,
+    data: Mapping[str, Any],
+    call_type: str,
+    entries: Sequence[Mapping[str, Any]],
+    fallbacks: Fallbacks,
+) -> Demand:
+    """Return what a request may cost wherever it ends."""
+    if not fallbacks.models and not fallbacks.changes:
+        return demand
+    others = {name: _entries(name) for name in fallbacks.models}
+    return demand_of(data, call_type, entries, others, fallbacks.changes)
+
+
+def _priced(kwargs: Mapping[str, Any], demand: Demand) -> bool:
+    """Tell whether the model that has answered, perhaps a fallback, has a price."""
+    group = (kwargs.get("standard_logging_object") or {}).get("model_group")
+    if group in {None, demand.model}:
+        return demand.priced
+    return demand_of({"model": group}, "completion", _entries(group)).priced
 
 
 def _clamp(data: dict[str, Any], call_type: str, most: int) -> None:

@@ -51,6 +51,7 @@ __all__ = ["Caller", "LiteLLMAuth", "Visit", "custom_auth", "refused"]
 _log: Final = logging.getLogger(__name__)
 _PROCESS: Final = "litellm"  # for metrics
 _NO_MODELS: Final = ["no-default-models"]  # LiteLLM's word for none
+_FALLBACK_ACCESS: Final = "enforce_fallback_model_access"  # of `general_settings`; LiteLLM's default is false
 _ROUTES: Final = ["llm_api_routes"]  # for who is not the administrator
 
 
@@ -180,6 +181,8 @@ class _Opened:
                 "lacks neev_provider.accounts, without which no limit and no budget would hold",
                 "Add it: callbacks: [neev_provider.plugin, neev_provider.accounts]",
             )
+        # LiteLLM would fall back to a model that the key may not call; the gateway's own way does not.
+        proxy_server.general_settings.setdefault(_FALLBACK_ACCESS, True)
         recorder = await self._count(config)
         if url is None:
             static = StaticKeys(known | ({master_key: MASTER} if master_key else {}))

@@ -41,19 +41,32 @@ _PROMPT_FIELDS: Final = (
     *("response_format", "text", "contents", "query", "documents"),
 )
 _NANO: Final = Decimal(10**9)
+_NO_FALLBACKS: Final[Mapping[str, Sequence[Mapping[str, Any]]]] = {}
 
 
-def demand_of(data: Mapping[str, Any], call_type: str, entries: Sequence[Mapping[str, Any]]) -> Demand:
+def demand_of(
+    data: Mapping[str, Any],
+    call_type: str,
+    entries: Sequence[Mapping[str, Any]],
+    fallbacks: Mapping[str, Sequence[Mapping[str, Any]]] = _NO_FALLBACKS,
+    changes: Sequence[Mapping[str, Any]] = (),
+) -> Demand:
     """Return what a request may cost on the dearest of these deployments.
 
     Args:
         data: the request as LiteLLM has read it; its model is the one that will be called.
         call_type: LiteLLM's word for the endpoint.
         entries: of `model_list`, for the request's model.
+        fallbacks: the same for each model that may be called in its place.
+        changes: the fields that fallbacks may put over the request's.
     """
     model = data.get("model")
     name = model if isinstance(model, str) else ""
     prices = [_prices(entry, name) for entry in entries]
+    for other, its_entries in fallbacks.items():
+        # A name that is not in the list is priced nowhere.
+        prices += [_prices(entry, other) for entry in its_entries] or [{}]
+        entries = [*entries, *(its_entries or [{}])]
     if call_type in _SPEECH:
         per_character = _dearest([price.get("input_cost_per_character") for price in prices])
         per_token = None if per_character is None else 0
@@ -65,19 +78,23 @@ def demand_of(data: Mapping[str, Any], call_type: str, entries: Sequence[Mapping
         )
     if call_type.startswith(_LOOKING_UP):
         return Demand(name, prompt_nanos=0, completion_nanos=0)
-    estimate = estimate_tokens(_serialised(data))
+    estimate = estimate_tokens(_serialised(_longest(data, changes)))
     if call_type not in _TEXT | _NO_OUTPUT:
         return Demand(name, prompt_tokens=estimate)  # pictures, files: what they cost is known afterwards
     has_output = call_type in _TEXT
     asked = next((data[field] for field in LIMIT_FIELDS if _is_count(data.get(field))), None)
+    most = max(
+        (change[field] for change in changes for field in LIMIT_FIELDS if _is_count(change.get(field))),
+        default=0,
+    )
     prompt = _dearest([price.get("input_cost_per_token") for price in prices])
     completion = _dearest([price.get("output_cost_per_token") for price in prices])
     return Demand(
         name,
         prompt_tokens=estimate,
-        max_tokens=asked if has_output else None,
-        output_cap=_output_cap(prices, entries) if has_output else 0,
-        choices=_choices(data) if has_output else 1,
+        max_tokens=max(asked, most) if has_output and asked is not None else None,
+        output_cap=max(_output_cap(prices, entries), most) if has_output else 0,
+        choices=_choices(data, changes) if has_output else 1,
         prompt_nanos=None if prompt is None else _up(prompt),
         completion_nanos=_up(completion)
         if has_output and completion is not None
@@ -87,27 +104,21 @@ def demand_of(data: Mapping[str, Any], call_type: str, entries: Sequence[Mapping
     )
 
 
-def _choices(data: Mapping[str, Any]) -> int:
-    """Return how many answers are produced: of the older completions endpoint, for each prompt, the best of some."""
-    asked: int = max([data[field] for field in ("n", "best_of") if _is_count(data.get(field))] or [1])
-    prompt = data.get("prompt")
-    # One prompt may be a list too: of tokens.
-    prompts = len(prompt) if isinstance(prompt, list) and not all(map(_is_count, prompt)) else 1
-    return max(1, asked) * prompts
-
-
-def spent_of(kwargs: Mapping[str, Any], demand: Demand, *, ours: bool, characters: int) -> Spent:
+def spent_of(
+    kwargs: Mapping[str, Any], demand: Demand, *, priced: bool, ours: bool, characters: int
+) -> Spent:
     """Return what LiteLLM says a call did cost.
 
     Args:
         kwargs: of its success event.
         demand: what was asked for.
+        priced: whether the model that answered has a price.
         ours: whether NeevAI serves the model; LiteLLM's own price list does not hold for it then.
         characters: of speech.
     """
     logged = kwargs.get("standard_logging_object") or {}
     cost = nanos_of(kwargs.get("response_cost"))
-    if not demand.priced and (ours or not cost):
+    if not priced and (ours or not cost):
         cost = None
     return Spent(
         prompt_tokens=_count(logged.get("prompt_tokens")),
@@ -172,6 +183,33 @@ def _output_cap(prices: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[s
         for price, entry in zip(prices, entries, strict=True)
     ]
     return max(caps, default=DEFAULT_OUTPUT_CAP)
+
+
+def _choices(data: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many answers are produced: of the older completions endpoint, for each prompt, the best of some."""
+    each = (data, *changes)
+    asked = [int(one[field]) for one in each for field in ("n", "best_of") if _is_count(one.get(field))]
+    return max([1, *asked]) * max(_prompts(one.get("prompt")) for one in each)
+
+
+def _prompts(prompt: object) -> int:
+    # One prompt may be a list too: of tokens.
+    return max(1, len(prompt)) if isinstance(prompt, list) and not all(map(_is_count, prompt)) else 1
+
+
+def _longest(data: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return a request whose prompt is no shorter than this one's after any of the changes."""
+    if not changes:
+        return data
+    each = (data, *changes)
+    return {
+        field: max((one[field] for one in each if one.get(field) is not None), key=_length, default=None)
+        for field in _PROMPT_FIELDS
+    }
+
+
+def _length(value: object) -> int:
+    return len(msgspec.json.encode(value, enc_hook=str))
 
 
 def _serialised(data: Mapping[str, Any]) -> bytes:

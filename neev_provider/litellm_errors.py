@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from neev_provider.errors import ConfigError, NeevError
 
-__all__ = ["PROVIDER", "marked", "misconfigured", "missing_key", "to_litellm"]
+__all__ = ["PROVIDER", "marked", "misconfigured", "missing_key", "not_served", "to_litellm"]
 
 PROVIDER: Final = "neev"
 
@@ -99,6 +99,16 @@ def missing_key(model: str, names: tuple[str, ...]) -> Exception:
     others = ", ".join(names[1:])
     built: Exception = exceptions.AuthenticationError(
         message=f"No NeevAI key. Set {names[0]} (or {others}), or pass api_key=.",
+        llm_provider=PROVIDER,
+        model=model,
+    )
+    return built
+
+
+def not_served(model: str, what: str) -> Exception:
+    """Return the error for a call of a kind that NeevAI does not have."""
+    built: Exception = exceptions.BadRequestError(
+        message=f"NeevAI serves no {what}. What it serves here is chat: completion() and acompletion().",
         llm_provider=PROVIDER,
         model=model,
     )

@@ -24,7 +24,13 @@ from typing_extensions import override
 
 from neev_provider import settings
 from neev_provider.catalog import Catalog
-from neev_provider.contract import LITELLM_ONLY_FIELDS, forbidden_field, parse_chat_object, parse_speech
+from neev_provider.contract import (
+    LITELLM_ONLY_FIELDS,
+    fallback_fields,
+    forbidden_field,
+    parse_chat_object,
+    parse_speech,
+)
 from neev_provider.errors import NeevError, RequestError
 from neev_provider.litellm_errors import PROVIDER, marked
 
@@ -147,7 +153,9 @@ def refuse_client_credentials(proxied: Mapping[str, Any]) -> None:
     """
     body = proxied.get("body")
     # The proxy notes things of its own in the body, and takes what it knows as credentials out of it.
-    sent = [name for name in body if not _is_proxys(name)] if isinstance(body, dict) else []
+    sent: list[str] = []
+    if isinstance(body, dict):
+        sent = [*(name for name in body if not _is_proxys(name)), *fallback_fields(body)]
     name = next(iter(proxied.get("credential_fields") or ()), None) or forbidden_field(sent)
     if name is not None:
         raise RequestError("unsupported_parameter", f"{name} cannot be set by a request.", param=str(name))

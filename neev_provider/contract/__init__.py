@@ -21,7 +21,9 @@ from neev_provider.contract.chat import ChatBody, ChatRequest, parse_chat, parse
 from neev_provider.contract.fields import (
     CLIENT_FORBIDDEN_FAMILY,
     CLIENT_FORBIDDEN_FIELDS,
+    FALLBACK_FIELDS,
     LITELLM_ONLY_FIELDS,
+    fallback_fields,
     forbidden_field,
     refuse_forbidden,
 )
@@ -37,12 +39,14 @@ from neev_provider.contract.speech import (
 __all__ = [
     "CLIENT_FORBIDDEN_FAMILY",
     "CLIENT_FORBIDDEN_FIELDS",
+    "FALLBACK_FIELDS",
     "LITELLM_ONLY_FIELDS",
     "ChatBody",
     "ChatRequest",
     "SpeechBody",
     "SpeechRequest",
     "billable_characters",
+    "fallback_fields",
     "forbidden_field",
     "looks_like_audio",
     "parse_chat",

@@ -11,15 +11,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from neev_provider.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 __all__ = [
     "CLIENT_FORBIDDEN_FAMILY",
     "CLIENT_FORBIDDEN_FIELDS",
+    "FALLBACK_FIELDS",
     "LITELLM_ONLY_FIELDS",
+    "fallback_fields",
     "forbidden_field",
     "refuse_forbidden",
 ]
@@ -116,6 +120,9 @@ CLIENT_FORBIDDEN_FIELDS: Final = _names(_FORBIDDEN)
 LITELLM_ONLY_FIELDS: Final = _names(_LITELLM_ONLY)
 """Fields whose presence makes a request LiteLLM's to answer."""
 
+FALLBACK_FIELDS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+"""Fields in which a request names other models; an entry may hold fields that LiteLLM puts over the request's own."""
+
 _LONGEST_NAME: Final = 256  # characters; a longer one is nobody's, and would take time to look at
 _SHOWN: Final = 100  # characters; a name that is refused by its form may go on for megabytes
 
@@ -128,6 +135,32 @@ def forbidden_field(names: Iterable[str]) -> str | None:
         if CLIENT_FORBIDDEN_FAMILY.search(name) and name not in LITELLM_ONLY_FIELDS:
             return name
     return None
+
+
+def fallback_fields(body: Mapping[str, object]) -> Iterator[str]:
+    """Yield the names of the fields that a request's fallbacks set.
+
+    Args:
+        body: the request, its values as objects or as the slices of JSON that they came as.
+    """
+    for field in FALLBACK_FIELDS:
+        chain = body.get(field)
+        if isinstance(chain, msgspec.Raw):
+            chain = msgspec.json.decode(chain)
+        for entry in chain if isinstance(chain, list) else [chain]:
+            if not isinstance(entry, dict):
+                continue
+            yield from map(str, entry)
+            # Without a model it is the chain of a group, which may hold such entries itself.
+            chains = () if "model" in entry else entry.values()
+            yield from (
+                str(name)
+                for targets in chains
+                if isinstance(targets, list)
+                for target in targets
+                if isinstance(target, dict)
+                for name in target
+            )
 
 
 def refuse_forbidden(names: Collection[str], known: frozenset[str] = frozenset()) -> None:

@@ -17,7 +17,13 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from neev_provider.contract import looks_like_audio, peek_model, read_fields, refuse_forbidden
+from neev_provider.contract import (
+    fallback_fields,
+    looks_like_audio,
+    peek_model,
+    read_fields,
+    refuse_forbidden,
+)
 from neev_provider.deployment import Timeouts
 from neev_provider.errors import NeevError, RequestError, ServerError, UpstreamError
 from neev_provider.gateway.litellm_answers import error_from_litellm
@@ -191,7 +197,7 @@ class LiteLLMPath:
         fields = read_fields(body)
         if exchange.facts.model is None:
             exchange.facts.model = peek_model(body)
-        refuse_forbidden(fields)
+        refuse_forbidden([*fields, *fallback_fields(fields)])
         if not bytes(fields.get("tools", _NO_TOOLS)).startswith((b"[", b"null")):
             raise RequestError("invalid_type", "tools must be an array.", param="tools")
         return body if model is None else msgspec.json.encode({**fields, "model": model})

@@ -224,3 +224,16 @@ class TestClientsOfAProxy:
         error = await failure(call, ask(fault=f"status={status}"), **self.request())
         assert type(error) is exceptions.BadGatewayError
         assert (error.status_code, error.code) == (502, "upstream_error")
+
+
+@pytest.mark.parametrize("name", ["embedding", "image_generation", "image_edit"])
+def test_what_neevai_does_not_serve_is_refused_at_once(name):
+    arguments = {
+        "embedding": {"input": ["x"]},
+        "image_generation": {"prompt": "x"},
+        "image_edit": {"prompt": "x", "image": b"x"},
+    }[name]
+    with pytest.raises(litellm.BadRequestError, match="NeevAI serves no"):
+        getattr(litellm, name)(model=f"neev/{MODEL}", **arguments)
+    with pytest.raises(litellm.BadRequestError, match="NeevAI serves no"):
+        asyncio.run(getattr(litellm, f"a{name}")(model=f"neev/{MODEL}", **arguments))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+
+import litellm
 import pytest
+from litellm.proxy._types import ConfigGeneralSettings
+from litellm.types.router import LiteLLM_Params
+from litellm.types.utils import ModelInfoBase
 
 from neev_provider.config import load_config
+from neev_provider.config_checks import check_spelling
 from neev_provider.errors import ConfigError
 
 ENVIRON = {"NEEV_API_KEY": "sk-nc-x", "LITELLM_MASTER_KEY": "sk-x"}
 MINIMAL = "model_list: [{model_name: a, litellm_params: {model: neev/gpt-oss-120b}}]\n"
+PRICED = "model_list: [{model_name: a, litellm_params: {model: neev/gpt-oss-120b}, model_info: {%s}}]"
 
 
 def load(tmp_path, text, environ=ENVIRON):
@@ -92,6 +100,42 @@ def test_other_sections_are_left_to_litellm(tmp_path, section):
         (MINIMAL + "router_settings: {fallbacks: {a: b}}", "router_settings.fallbacks: Expected array"),
         (MINIMAL + "router_settings: {fallbacks: [{a: [nope]}]}", "'nope' is not a model_name"),
         (MINIMAL + "router_settings: {default_fallbacks: [nope]}", "'nope' is not a model_name"),
+        (MINIMAL + "router_settings: {fallbacks: [{a: [{model: nope}]}]}", "'nope' is not a model_name"),
+        (
+            MINIMAL + "router_settings: {fallbacks: [{a: [5]}]}",
+            "router_settings.fallbacks[0][0]: Expected str | object",
+        ),
+        (MINIMAL + "router_settings: {fallbacks: [{a: [a], b: [a]}]}", "'b' is not a model_name"),
+        (MINIMAL + "router_settings: {fallbacks: [{a: [a], '*': [a]}]}", "must have one key"),
+        (MINIMAL + "router_settings: {model_group_alias: {b: nope}}", "model_group_alias.b: 'nope' is not a"),
+        (MINIMAL + "router_settings: {default_max_parallel_requests: x}", "Expected int"),
+        (
+            MINIMAL + "litellm_settings: {fallbacks: [{a: [nope]}]}",
+            "litellm_settings.fallbacks[0]: 'nope' is not",
+        ),
+        (MINIMAL + "litellm_settings: {fallbacks: {a: nope}}", "litellm_settings.fallbacks: Expected array"),
+        (MINIMAL + "litellm_settings: {allowed_fails: x}", "litellm_settings.allowed_fails: Expected int"),
+        (
+            MINIMAL + "litellm_settings: {callbacks: [neev_provider.plugn]}",
+            "'neev_provider.plugn' does not exist",
+        ),
+        (
+            MINIMAL + "general_settings: {custom_auth: neev_provider.auth}",
+            "'neev_provider.auth' does not exist",
+        ),
+        (
+            MINIMAL + "router_setting: {num_retries: 1}",
+            "router_setting: is not the name of a section. Did you mean router_settings?",
+        ),
+        (MINIMAL + "router_settings: {num_retires: 1}", "Did you mean num_retries?"),
+        (MINIMAL + "general_settings: {masterkey: sk-x}", "Did you mean master_key?"),
+        (
+            "model_list: [{model_name: a, litellm_param: {model: neev/gpt-oss-120b}}]",
+            "Did you mean litellm_params?",
+        ),
+        (PRICED % "input_cost_per_token: 6e-07", "YAML needs a point in it: 0.0000006 or 6.0e-07"),
+        (PRICED % "input_cost_per_token: -1.0", "is less than nothing"),
+        (PRICED % "input_cost_per_tokens: 0.1", "Did you mean input_cost_per_token?"),
         (
             MINIMAL + "router_settings: {content_policy_fallbacks: [{a: [nope]}]}",
             "'nope' is not a model_name",
@@ -173,3 +217,18 @@ def test_a_directory_or_a_binary_is_no_configuration(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not UTF-8 text"):
         load_config(tmp_path / "binary", {})
+
+
+def test_no_setting_that_litellm_has_is_taken_for_a_misspelt_one():
+    names = {
+        "router_settings": inspect.signature(litellm.Router.__init__).parameters,
+        "litellm_settings": [name for name in vars(litellm) if name.islower()],
+        "general_settings": ConfigGeneralSettings.model_fields,
+    }
+    for section, known in names.items():
+        check_spelling({section: dict.fromkeys(known)}, "file")
+    entry = {
+        "litellm_params": dict.fromkeys(LiteLLM_Params.model_fields),
+        "model_info": dict.fromkeys(ModelInfoBase.__annotations__),
+    }
+    check_spelling({"model_list": [entry]}, "file")

@@ -118,6 +118,47 @@ CONTRADICTIONS = {
         {"podDisruptionBudget": {"minAvailable": 2}},
         "lets no node ever be emptied: use maxUnavailable",
     ),
+    "a budget that lets no pod go": (
+        {"podDisruptionBudget": {"maxUnavailable": 0}},
+        "podDisruptionBudget.maxUnavailable=0 lets no node ever be emptied",
+    ),
+    "the same as a share": (
+        {"podDisruptionBudget": {"minAvailable": "100%"}},
+        "podDisruptionBudget.minAvailable=100% lets no node ever be emptied",
+    ),
+    "a label of all objects that selects pods": (
+        {"commonLabels": {"app.kubernetes.io/name": "x"}},
+        "commonLabels sets app.kubernetes.io/name",
+    ),
+    "a label of pods that selects them": (
+        {"podLabels": {"app.kubernetes.io/component": "x"}},
+        "podLabels sets app.kubernetes.io/component",
+    ),
+    "a node's port of a Service that has none": ({"service": {"nodePort": 30000}}, "service.type=NodePort or LoadBalancer"),
+    "a traffic policy of a Service inside": (
+        {"service": {"externalTrafficPolicy": "Local"}},
+        "service.externalTrafficPolicy needs service.type",
+    ),
+    "a load balancer's class without one": (
+        {"service": {"type": "NodePort", "loadBalancerClass": "x"}},
+        "service.loadBalancerClass needs service.type=LoadBalancer",
+    ),
+    "a load balancer's clients without one": (
+        {"service": {"loadBalancerSourceRanges": ["10.0.0.0/8"]}},
+        "service.loadBalancerSourceRanges needs service.type=LoadBalancer",
+    ),
+    "a store behind a closed port": (
+        {"store": {"mode": "external", "external": {"url": "rediss://[fd00::1]:6379,r:6380/0?a=b:1"}}},
+        "store.external.url has port 6380, which the network policy does not let through: add it to networkPolicy.storePorts",
+    ),
+    "an upstream behind a closed port": (
+        {"upstream": {"baseUrl": "https://models.example:8443/v1"}},
+        "upstream.baseUrl has port 8443, which the network policy does not let through",
+    ),
+    "an upstream behind a closed port that is not written": (
+        {"upstream": {"baseUrl": "http://models.example/v1"}},
+        "upstream.baseUrl has port 80,",
+    ),
     "LiteLLM on the gateway's port": ({"litellm": {"port": 4000}}, "litellm.port=4000 is another container's port"),
     "metrics on the gateway's port": ({"metrics": {"port": 4000}}, "metrics.port=4000 is the API's port"),
     "a configuration without models": ({"proxyConfig": {"model_list": []}}, "proxyConfig.model_list is empty"),
@@ -166,6 +207,16 @@ def test_values_that_contradict_each_other_are_refused(name):
     assert len(problems) == 1, done.stderr
     assert said in problems[0]
     assert "sk-secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "policy", [{"enabled": False}, {"upstreamPorts": [8443], "storePorts": [6380]}, {"extraEgress": [{}]}]
+)
+def test_ports_that_the_network_policy_lets_through_are_not(policy):
+    external = {"mode": "external", "external": {"url": "redis+sentinel://r:6380,r2:6380/main"}}
+    upstream = {"baseUrl": "https://models.example:8443/v1"}
+    done = template(values={"store": external, "upstream": upstream, "networkPolicy": policy})
+    assert done.returncode == 0, done.stderr
 
 
 def test_both_helms_show_all_problems_at_once(helm):

@@ -117,3 +117,37 @@ def test_notes_say_the_next_commands(helm, cluster, tmp_path):
         "http://r-neev-gateway.llm/v1",
     ):
         assert said in notes
+
+
+def test_notes_name_what_is_missing_and_what_is_served(helm, cluster, tmp_path):
+    values = {
+        "externalSecrets": {"enabled": True, "secretStoreRef": {"name": "vault"}, "masterKey": {"key": "k"}},
+        "masterKey": {"existingSecret": "master"},
+        "proxyConfig": {
+            "model_list": [{"model_name": "own", "litellm_params": {"model": "neev/gpt-oss-20b"}}]
+        },
+    }
+    notes = Releases(helm, tmp_path, cluster.kubeconfig).install(values=values)["info"]["notes"]
+    assert "kubectl -n llm create secret generic neev-api-key" in notes
+    assert '"model": "own"' in notes
+
+
+def test_pods_that_are_all_replaced_at_once_have_no_steps():
+    strategy = render(values={"updateStrategy": {"type": "Recreate"}}).of("Deployment")["spec"]["strategy"]
+    assert strategy == {"type": "Recreate"}
+
+
+def test_a_probe_can_be_switched_off():
+    for part in ("gateway", "litellm"):
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            if (part, probe) in {("litellm", "startupProbe"), ("litellm", "readinessProbe")}:
+                continue
+            objects = render(values={part: {probe: None}})
+            assert probe not in objects.container(part), (part, probe)
+
+
+def test_what_all_objects_are_a_part_of_can_be_said():
+    label = "app.kubernetes.io/part-of"
+    text = render_text(values={"commonLabels": {label: "platform"}})
+    assert f"{label}: platform" in text
+    assert f"{label}: neev-gateway" not in text

@@ -102,7 +102,8 @@ class TestSecrets:
             "existingSecret": "s",
             "tls": {"caSecret": "ca"},
         }
-        objects = render(values={"store": {"mode": "external", "external": external}})
+        store = {"mode": "external", "external": external}
+        objects = render(values={"store": store, "networkPolicy": {"storePorts": [6379, 26379]}})
         gateway = objects.container("gateway")
         (url,) = [item["value"] for item in gateway["env"] if item["name"] == "NEEV_STORE"]
         login, _, rest = url.partition("@")

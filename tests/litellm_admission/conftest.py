@@ -27,6 +27,12 @@ OWN = """
   - model_name: shaky            # falls back to gpt-oss-120b
     litellm_params: {model: neev/gpt-oss-20b, num_retries: 0}
     model_info: {mode: chat, input_cost_per_token: 0.000000075, output_cost_per_token: 0.0000003}
+  - model_name: dear-after       # falls back to minimax-m3
+    litellm_params: {model: neev/gpt-oss-20b, num_retries: 0}
+    model_info: {mode: chat, input_cost_per_token: 0.000000075, output_cost_per_token: 0.0000003}
+  - model_name: unpriced-after   # falls back to kimi-k3
+    litellm_params: {model: neev/gpt-oss-20b, num_retries: 0}
+    model_info: {mode: chat, input_cost_per_token: 0.000000075, output_cost_per_token: 0.0000003}
   - model_name: voice
     litellm_params: {model: openai/tts-1, api_base: "EMULATOR", api_key: sk-nc-x}
     model_info: {mode: audio_speech, input_cost_per_character: 0.000015}
@@ -52,7 +58,7 @@ def own_config(folder: Path, emulator_url: str) -> Path:
     text = text.replace("https://inference.ai.neevcloud.com/v1", emulator_url)
     text = text.replace(
         "  # fallbacks:",
-        "  fallbacks: [{shaky: [gpt-oss-120b]}]\n  disable_cooldowns: true\n  # fallbacks:",
+        "  fallbacks: [{shaky: [gpt-oss-120b]}, {dear-after: [minimax-m3]}, {unpriced-after: [kimi-k3]}]\n  disable_cooldowns: true\n  # fallbacks:",
         1,
     )
     text = text.replace("\nneev:\n", f"\nneev:\n  keys: [{{alias: own, key: {OWN_KEY}}}]\n", 1)

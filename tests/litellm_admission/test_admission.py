@@ -154,6 +154,40 @@ class TestLimits:
         assert (status, answer["error"]["type"]) == (429, "insufficient_quota")
         assert "budget_exceeded" in answer["error"]["message"]
 
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            {"model": "dear-after"},
+            {"model": "shaky", "fallbacks": ["minimax-m3"]},
+            {"model": "shaky", "fallbacks": [{"model": "minimax-m3", "max_tokens": 5000}]},
+            {"model": "shaky", "fallbacks": [{"shaky": [{"model": "minimax-m3", "max_tokens": 5000}]}]},
+            {"model": "shaky", "fallbacks": ["gpt-oss-20b", "minimax-m3"]},
+        ],
+    )
+    async def test_a_budget_covers_the_dearest_fallback(self, http, keys, asked):
+        budget = 300_000
+        made = await keys.create_key({"max_budget": budget / NANOS}, by="test")
+        # The first fallback of two is tried three times.
+        times = 4 if len(asked.get("fallbacks", ())) == 2 else 1
+        fault = f"status=503,times={times},id={id(asked)}"
+        body = chat(echo="prompt-tokens=5,tokens=3000", fault=fault, max_tokens=900, **asked)
+        status, headers, answer = await call(http, made.token, body)
+        assert (status, answer["model"]) == (200, "minimax-m3"), answer
+        assert int(headers["x-neev-max-tokens-clamped"]) < 150
+        assert 0 < (await settled(keys, made.key.id, 1)).spend_nanos <= budget
+
+    @pytest.mark.parametrize(
+        "asked",
+        [{"model": "unpriced-after"}, {"fallbacks": ["kimi-k3"]}, {"fallbacks": [{"model": "kimi-k3"}]}],
+    )
+    async def test_a_fallback_without_a_price_is_closed_to_a_budget(self, http, keys, asked):
+        limited = await keys.create_key({"max_budget": 1}, by="test")
+        status, _, answer = await call(http, limited.token, chat(**asked))
+        assert status == 403, answer
+        assert "model_unpriced" in answer["error"]["message"]
+        free = await keys.create_key({}, by="test")
+        assert (await call(http, free.token, chat(**asked)))[0] == 200
+
     async def test_requests_a_minute_are_limited_and_the_client_is_told(self, http, keys):
         made = await keys.create_key({"rpm_limit": 1}, by="test")
         status, headers, _ = await call(http, made.token, chat())
@@ -181,6 +215,13 @@ class TestLimits:
         assert (await call(http, made.token, chat(model="minimax-m3")))[0] == 200
         async with http.get("/v1/models", headers={"Authorization": f"Bearer {made.token}"}) as response:
             assert [model["id"] for model in (await response.json())["data"]] == ["minimax-m3"]
+
+    async def test_nor_are_others_fallen_back_to(self, http, keys, litellm):
+        for models, expected in ((["shaky"], 502), (["shaky", "gpt-oss-120b"], 200)):
+            made = await keys.create_key({"models": models}, by="test")
+            fault = f"status=503,times=1,id=access-{expected}"
+            status, _, answer = await call(http, made.token, chat(model="shaky", fault=fault))
+            assert status == expected, answer
 
     async def test_a_teams_limit_holds_over_its_keys(self, http, keys):
         team = await keys.create_team({"rpm_limit": 1}, by="test")
@@ -265,6 +306,14 @@ class TestKeys:
     async def test_the_master_key_and_the_configurations_keys_call_models(self, http, keys, token):
         status, _, answer = await call(http, token, chat())
         assert status == 200, answer
+
+    @pytest.mark.parametrize("field", ["api_key", "extra_headers"])
+    async def test_a_fallback_cannot_choose_account_or_headers(self, http, keys, field):
+        made = await keys.create_key({}, by="test")
+        target = {"model": "gpt-oss-20b", field: "sk-nc-other"}
+        for chain in ([target], [{"gpt-oss-120b": [target]}]):
+            status, _, answer = await call(http, made.token, chat(fallbacks=chain))
+            assert (status, answer["error"]["param"]) == (400, field), answer
 
     async def test_only_the_master_key_administers(self, http, keys):
         made = await keys.create_key({}, by="test")

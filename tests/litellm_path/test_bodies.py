@@ -121,6 +121,25 @@ class TestToLiteLLM:
             assert (response.status, await code_of(response)) == (400, "unsupported_parameter")
         assert played.requests == []
 
+    @pytest.mark.parametrize("field", ["api_key", "extra_headers", "input_cost_per_token"])
+    @pytest.mark.parametrize("chain", ["fallbacks", "context_window_fallbacks", "content_policy_fallbacks"])
+    async def test_nor_does_a_fallback_that_would(self, client, played, chain, field):
+        target = {"model": "other", field: "x"}
+        for value in ([target], ["third", target], [{"house": [target]}], target):
+            body = {"model": "house", "messages": [], chain: value}
+            async with client.post("/v1/chat/completions", json=body) as response:
+                assert (response.status, await code_of(response)) == (400, "unsupported_parameter"), value
+        assert played.requests == []
+
+    async def test_a_fallbacks_own_words_are_passed_on(self, client, played):
+        played.answers(200, b"{}", content_type="application/json")
+        tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"api_key": {}}}}}
+        chain = ["other", {"model": "other", "temperature": 1, "tools": [tool]}, {"house": ["other"]}]
+        body = {"model": "house", "messages": [], "fallbacks": chain}
+        async with client.post("/v1/chat/completions", json=body) as response:
+            assert response.status == 200, await response.text()
+        assert len(played.requests) == 1
+
     @pytest.mark.parametrize("tools", [5, "x", {}, True])
     async def test_nor_do_tools_that_litellm_stumbles_over(self, client, played, tools):
         async with client.post("/v1/messages", json={"model": "house", "tools": tools}) as response:

@@ -58,10 +58,6 @@ def test_an_alias_goes_before_a_model_of_its_name(tmp_path):
     assert ids(router.resolve("a")) == [B]
 
 
-def test_an_alias_of_nothing_is_unknown(tmp_path):
-    assert build(tmp_path, deployment("a"), model_group_alias={"nick": "nope"}).resolve("nick") is None
-
-
 def test_an_alias_may_mean_a_wildcards_model(tmp_path):
     router = build(tmp_path, deployment("neev/*", "*"), model_group_alias={"nick": f"neev/{A}"})
     assert ids(router.resolve("nick")) == [A]

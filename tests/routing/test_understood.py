@@ -180,8 +180,6 @@ def test_speech_is_priced_by_the_character(tmp_path):
     ("model", "info", "reason"),
     [
         (A, {"input_cost_per_token": 1.5e-9}, "input_cost_per_token is not a multiple of 0.000000001 USD"),
-        (A, {"input_cost_per_token": -1}, "input_cost_per_token is not a multiple of 0.000000001 USD"),
-        (A, {"input_cost_per_token": "x"}, "input_cost_per_token is not a number"),
         ("glm-5-2", {"input_cost_per_token": 1e-9}, "model_info holds half a price"),
         (
             A,
@@ -254,7 +252,7 @@ def test_a_feature_that_must_see_requests_makes_them_all_litellms(sections, reas
         },
         # LiteLLM's own way to have Redis for its router alone.
         {"litellm_settings": {"cache": True, "cache_params": {"type": "redis", "supported_call_types": []}}},
-        {"general_settings": {"master_key": "sk-x", "database_url": "postgres://x"}},
+        {"general_settings": {"master_key": f"sk-{'x' * 32}", "database_url": "postgres://x"}},
         {"router_settings": {"routing_strategy": "simple-shuffle", "redis_host": "x", "retry_policy": None}},
     ],
     ids=str,

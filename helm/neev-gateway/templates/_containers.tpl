@@ -44,15 +44,21 @@
     - name: metrics
       containerPort: {{ .Values.metrics.port }}
     {{- end }}
+  {{- with .Values.gateway.startupProbe }}
   startupProbe:
     httpGet: {path: /healthz, port: http}
-    {{- toYaml .Values.gateway.startupProbe | nindent 4 }}
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.gateway.readinessProbe }}
   readinessProbe:
     httpGet: {path: /readyz, port: http}
-    {{- toYaml .Values.gateway.readinessProbe | nindent 4 }}
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.gateway.livenessProbe }}
   livenessProbe:
     httpGet: {path: /healthz, port: http}
-    {{- toYaml .Values.gateway.livenessProbe | nindent 4 }}
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   {{- if .Values.drain.preStopSeconds }}
   lifecycle:
     preStop:
@@ -95,14 +101,16 @@ on loopback, which the kubelet's HTTP probes cannot reach.
   envFrom:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+  {{- with .Values.litellm.livenessProbe }}
   livenessProbe:
     exec:
       command:
         - python3
         - -I
         - -c
-        - import urllib.request as r; r.urlopen("http://127.0.0.1:{{ .Values.litellm.port }}/health/liveliness", timeout=8)
-    {{- toYaml .Values.litellm.livenessProbe | nindent 4 }}
+        - import urllib.request as r; r.urlopen("http://127.0.0.1:{{ $.Values.litellm.port }}/health/liveliness", timeout=8)
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   resources:
     {{- toYaml .Values.litellm.resources | nindent 4 }}
   securityContext:

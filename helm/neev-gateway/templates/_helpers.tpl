@@ -35,9 +35,9 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- if ne (index . 1) "store" }}
 app.kubernetes.io/version: {{ default $root.Chart.AppVersion $root.Values.image.tag | trunc 63 | trimSuffix "-" | quote }}
 {{- end }}
-app.kubernetes.io/part-of: neev-gateway
+app.kubernetes.io/part-of: {{ dig "app.kubernetes.io/part-of" "neev-gateway" $root.Values.commonLabels }}
 app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-{{- with $root.Values.commonLabels }}
+{{- with omit $root.Values.commonLabels "app.kubernetes.io/part-of" }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
@@ -46,8 +46,8 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 {{- define "neev-gateway.podLabels" -}}
 {{- $root := index . 0 -}}
 {{ include "neev-gateway.selectorLabels" . }}
-app.kubernetes.io/part-of: neev-gateway
-{{- with $root.Values.commonLabels }}
+app.kubernetes.io/part-of: {{ dig "app.kubernetes.io/part-of" "neev-gateway" $root.Values.commonLabels }}
+{{- with omit $root.Values.commonLabels "app.kubernetes.io/part-of" }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
@@ -84,6 +84,15 @@ Python's YAML the first is a text and the second a fraction. A text is passed on
 
 {{- define "neev-gateway.proxyConfig" -}}
 {{ include "neev-gateway.yaml" .Values.proxyConfig | trimSuffix "\n" }}
+{{- end }}
+
+{{/* A model to try: one that is served for sure, the usual one if it is. */}}
+{{- define "neev-gateway.firstModel" -}}
+{{- $config := .Values.proxyConfig }}
+{{- if kindIs "string" $config }}{{ $config = fromYaml $config }}{{ end }}
+{{- $names := list }}
+{{- range $config.model_list }}{{ $names = append $names .model_name }}{{ end }}
+{{- ternary "gpt-oss-120b" (first $names) (has "gpt-oss-120b" $names) }}
 {{- end }}
 
 {{- define "neev-gateway.keysConfig" -}}

@@ -96,7 +96,54 @@ may be is in values.schema.json.
 {{- end }}
 {{- end }}
 {{- end }}
+{{- $own := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/managed-by" "app.kubernetes.io/version" "helm.sh/chart" }}
+{{- range $setting, $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels }}
+{{- range $label, $_ := $labels }}
+{{- if or (has $label $own) (and (eq $setting "podLabels") (eq $label "app.kubernetes.io/part-of")) }}
+- {{ $setting }} sets {{ $label }}, which stands there already: choose another label{{ if has $label $own }}, or set nameOverride or the release's name{{ end }}.
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.service }}
+{{- if and .nodePort (eq .type "ClusterIP") }}
+- service.nodePort needs service.type=NodePort or LoadBalancer.
+{{- end }}
+{{- if and .externalTrafficPolicy (eq .type "ClusterIP") }}
+- service.externalTrafficPolicy needs service.type=NodePort or LoadBalancer.
+{{- end }}
+{{- if and .loadBalancerClass (ne .type "LoadBalancer") }}
+- service.loadBalancerClass needs service.type=LoadBalancer.
+{{- end }}
+{{- if and .loadBalancerSourceRanges (ne .type "LoadBalancer") }}
+- service.loadBalancerSourceRanges needs service.type=LoadBalancer.
+{{- end }}
+{{- end }}
+{{- with .Values.networkPolicy }}
+{{- if and .enabled (not .extraEgress) }}
+{{- $ports := list }}{{ range .storePorts }}{{ $ports = append $ports (toString .) }}{{ end }}
+{{- if eq $store.mode "external" }}
+{{- range include "neev-gateway.urlPorts" $external.url | splitList " " | uniq }}
+{{- if and . (not (has . $ports)) }}
+- store.external.url has port {{ . }}, which the network policy does not let through: add it to networkPolicy.storePorts.
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $ports = list }}{{ range .upstreamPorts }}{{ $ports = append $ports (toString .) }}{{ end }}
+{{- with $.Values.upstream.baseUrl }}
+{{- $port := default (ternary "443" "80" (hasPrefix "https:" .)) (include "neev-gateway.urlPorts" .) }}
+{{- if not (has $port $ports) }}
+- upstream.baseUrl has port {{ $port }}, which the network policy does not let through: add it to networkPolicy.upstreamPorts, and the host to networkPolicy.upstream if it is in a private network.
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- with .Values.podDisruptionBudget }}
+{{- if and .enabled (eq (toString .minAvailable) "100%") }}
+- podDisruptionBudget.minAvailable=100% lets no node ever be emptied: use maxUnavailable.
+{{- end }}
+{{- if and .enabled (eq (toString .minAvailable) "") (has (toString .maxUnavailable) (list "0" "0%")) }}
+- podDisruptionBudget.maxUnavailable={{ .maxUnavailable }} lets no node ever be emptied: set at least 1, or podDisruptionBudget.enabled=false.
+{{- end }}
 {{- if and .enabled (kindIs "float64" .minAvailable | or (kindIs "int64" .minAvailable)) (ge (int .minAvailable) (int $.Values.replicaCount)) (not (or $.Values.autoscaling.enabled $.Values.keda.enabled)) }}
 - podDisruptionBudget.minAvailable={{ .minAvailable }} of {{ $.Values.replicaCount }} replicas lets no node ever be emptied: use maxUnavailable.
 {{- end }}
@@ -156,4 +203,11 @@ may be is in values.schema.json.
 - proxyConfig.neev.keys[{{ $index }}].key stands in a ConfigMap that many may read: write os.environ/NAME and give NAME by gateway.extraEnv from a Secret.
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* The ports that a URL names, with blanks between them; one of a store may hold several hosts. */}}
+{{- define "neev-gateway.urlPorts" -}}
+{{- $hosts := regexReplaceAll `^[^:]*://` . "" }}
+{{- $hosts = regexReplaceAll `[/?].*$|\[[^\]]*\]` $hosts "" }}
+{{- regexFindAll `:[0-9]+` $hosts -1 | join " " | replace ":" "" }}
 {{- end }}
