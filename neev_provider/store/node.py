@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Node", "Timing", "UnknownOutcomeError", "unavailable"]
 
 _LOG: Final = logging.getLogger("neev_provider.store")
+_TURNS: Final = 20  # of the event loop; on one that is not busy they take no time
 
 
 class Timing:
@@ -126,11 +127,19 @@ class Node:
         """Return a connection; all who wait for one share the attempt, and outlive none of their own bounds."""
         if self._breaker.is_open:
             raise ConnectionError("the circuit is open")
-        if self._connecting is None:
-            self._connecting = asyncio.create_task(self._open())
-            self._connecting.add_done_callback(_retrieved)
-        async with asyncio.timeout(self._timing.call):
-            return await asyncio.shield(self._connecting)
+        connecting = self._connecting
+        if connecting is None:
+            connecting = self._connecting = asyncio.create_task(self._open())
+            connecting.add_done_callback(_retrieved)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timing.call):
+                return await asyncio.shield(connecting)
+        # Perhaps this process was busy, and not the server slow: connecting takes some turns of the loop.
+        for _ in range(_TURNS):
+            if connecting.done():
+                return connecting.result()
+            await asyncio.sleep(0)
+        raise TimeoutError
 
     async def _open(self) -> Connection:
         try:
@@ -147,7 +156,7 @@ class Node:
 
     def _failed(self, error: OSError) -> None:
         if self._breaker.failed():
-            _LOG.warning("the store %s does not answer (%s)", self.name, error or type(error).__name__)
+            _LOG.warning("the store %s does not answer (%s)", self.name, str(error) or type(error).__name__)
         if self._breaker.is_open and self._probing is None:
             self._probing = asyncio.create_task(self._probe())
 

@@ -152,6 +152,7 @@ async def gateway_before(
             uvicorn.Config(
                 Gateway(services), "127.0.0.1", port, http="httptools", ws="none", lifespan="off",
                 log_config=None, access_log=False, proxy_headers=False, timeout_graceful_shutdown=1,
+                timeout_keep_alive=600,  # on a busy machine tests are further apart than the default of 5 s
             )
         )  # fmt: skip
         server.capture_signals = contextlib.nullcontext  # the test runner's signals stay its own

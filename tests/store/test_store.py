@@ -57,6 +57,22 @@ class TestScripts:
             assert "nil" not in refused.value.message
 
 
+class TestABusyProcess:
+    async def test_connects_all_the_same(self, valkey):
+        """As LiteLLM's does, whose first requests hold up the event loop; the server is not to blame."""
+
+        async def hog():
+            while True:
+                time.sleep(0.08)  # noqa: ASYNC251 - that is the point
+                await asyncio.sleep(0)
+
+        async with Store.from_url(valkey.url, timing=Timing(call=0.25, probe=20)) as store:
+            hogging = asyncio.create_task(hog())
+            replies = await asyncio.gather(*(store.call("x", "PING") for _ in range(5)))
+            hogging.cancel()
+        assert replies == [b"PONG"] * 5
+
+
 class TestAFrozenServer:
     async def test_holds_nobody_and_leaks_no_connection(self, valkey):
         async with Store.from_url(valkey.url, timing=QUICK) as store:
