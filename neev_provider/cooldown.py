@@ -7,6 +7,7 @@ State is that of one process. Called by `routing.py`.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -150,7 +151,7 @@ class Cooldowns:
         if not self._is_at_fault(standing, status, now):
             return False
         standing.cool_until = now + seconds
-        standing.cause = error
+        standing.cause = copy(error)  # without the frames it came through, and all that they hold
         self._cooling.add(standing)
         return True
 

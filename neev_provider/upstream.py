@@ -17,6 +17,7 @@ import asyncio
 import logging
 import random
 import time
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
 import msgspec
@@ -190,11 +191,11 @@ class Upstream:
         except NeevError as refusal:
             if not self._refusals.possible(refusal):
                 raise
-            first = refusal
+            first = refusal.with_traceback(None)  # which would hold this frame, and so itself
         try:
             stream = await self._stream(call, build_body(False), asks_usage=False)
         except NeevError:
-            raise first from None
+            raise copy(first) from None
         self._refusals.remember(deployment.base_url, model)
         return stream
 
@@ -284,7 +285,7 @@ class Upstream:
                 delay = self._delay(call, error, earlier)
                 if delay is None:
                     raise
-                earlier.append(error)
+                earlier.append(error.with_traceback(None))  # which would hold this frame, and so the list
             else:
                 self._tell(call, None, began)
                 return response

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from copy import copy
 from typing import TYPE_CHECKING, Final, Self
 
 from neev_provider.upstream_faults import TRANSPORT_FAULTS, bad_response, in_body, timed_out
@@ -173,11 +174,11 @@ class BodyReader:
             return fault
         if self._failure is None:
             self._failure = in_body(fault)
-        return self._failure
+        return copy(self._failure)  # what is kept and raised holds the frames that hold it: a circle
 
     def _end(self) -> bytes:
         if self._failure is not None:
-            raise self._failure
+            raise copy(self._failure)
         return b""
 
     def _set_timer(self, now: float) -> None:

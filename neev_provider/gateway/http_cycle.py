@@ -127,15 +127,16 @@ class Cycle:
                 ServerError("internal_error", "Something went wrong here. Please tell the operator.")
             )
         finally:
-            del self._scope["extensions"]  # a circle that only the garbage collector would open
-            self._connection.state.running.discard(self)
+            # Circles that only the garbage collector would open.
+            del self._scope["extensions"]
+            self._cancel_flush()
+            self._connection.on_over(self)
 
     def _give_up(self, error: NeevError) -> None:
         """Answer with an error if nothing is out yet, else break off."""
         if self.gone or self.answered:
             return
-        if self._flush is not None:
-            self._flush.cancel()
+        self._cancel_flush()
         is_begun = self.is_begun
         self.cut()
         if is_begun:
@@ -294,6 +295,11 @@ class Cycle:
         self._head = head + b"\r\n"
         self._started = True
 
+    def _cancel_flush(self) -> None:
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+
     def _flush_head(self) -> None:
         if self._head and not self.gone:
             head, self._head = self._head, b""
@@ -322,8 +328,7 @@ class Cycle:
             self._complete()
 
     def _complete(self) -> None:
-        if self._flush is not None:
-            self._flush.cancel()
+        self._cancel_flush()
         self.answered = True
         self._chunked = False
         self._body = []

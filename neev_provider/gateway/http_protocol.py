@@ -196,6 +196,12 @@ class Connection(asyncio.Protocol):
             seconds = options.header_seconds if self._reader.in_head else options.keep_alive_seconds
             self._deadline = self.state.loop.time() + seconds
 
+    def on_over(self, cycle: Cycle) -> None:
+        """Forget an exchange that the application is done with, whether it was answered or left."""
+        self.state.running.discard(cycle)
+        if cycle is self._answering and cycle.gone:
+            self._answering = None
+
     def _next(self) -> None:
         following = self._waiting.popleft()
         if isinstance(following, NeevError):

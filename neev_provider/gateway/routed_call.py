@@ -112,6 +112,24 @@ async def call_by_plan(
         NeevError: none answered; the plan's last word.
         HandedOverError: a fallback is LiteLLM's to serve.
     """
+    found = await _by_plan(services, call, place, attempt)
+    if isinstance(found, NeevError):
+        try:
+            raise found
+        finally:
+            del (
+                found
+            )  # its traceback holds this frame, which would hold it: a circle with all of the call in it
+    return found
+
+
+async def _by_plan(
+    services: Services,
+    call: Call[Any],
+    place: Place,
+    attempt: Callable[[RoutedDeployment], Awaitable[R]],
+) -> tuple[RoutedDeployment, R] | NeevError:
+    """Do as `call_by_plan`, but return the plan's last word."""
     plan = services.router.plan(call.group, may_call=call.grant.principal.may_call)
     while (step := plan.next()) is not None:
         if isinstance(step, HandOver):
@@ -119,7 +137,7 @@ async def call_by_plan(
                 if services.metrics is not None:
                     services.metrics.fell_back(call.group.name, step.model_name)
                 raise HandedOverError(step.model_name)
-            raise RequestError(
+            return RequestError(
                 "model_not_found",
                 f"The fallback '{step.model_name}' is served by LiteLLM, which is off.",
                 param="model",
@@ -142,7 +160,7 @@ async def call_by_plan(
         plan.succeeded()
         call.facts.deployment = step.deployment.name
         return step.deployment, answer
-    raise plan.error or ServerError("internal_error", "The request could not be routed.")
+    return plan.error or ServerError("internal_error", "The request could not be routed.")
 
 
 async def _attempted(
@@ -159,4 +177,4 @@ async def _attempted(
         call.bill.attempted = None
         if trace is not None:
             trace.fail_attempt(error)
-        return error
+        return error.with_traceback(None)  # which would hold the frames that keep it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from copy import copy
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import httptools
@@ -109,7 +110,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(body)
         while not self.status:
             if self.fault is not None:
-                raise self.fault
+                raise copy(self.fault)  # one that is kept and raised holds the frames that hold it
             await self.wait()
 
     async def read(self) -> bytes:
@@ -122,7 +123,7 @@ class Connection(asyncio.Protocol):
             if self.complete:
                 return b""
             if self.fault is not None:
-                raise self.fault
+                raise copy(self.fault)
             await self.wait()
         return self.take()
 
@@ -134,7 +135,7 @@ class Connection(asyncio.Protocol):
             if self.complete:
                 return True
             if self.fault is not None:
-                raise self.fault
+                raise copy(self.fault)
             self._sink = sink
             try:
                 await self.wait()
@@ -236,6 +237,7 @@ class Connection(asyncio.Protocol):
         if exc is None and self.status and not self.complete and self._ends_with_connection():
             self.complete = True
         self._end(fault)
+        del self._parser  # which holds this object: a circle would stay until it is looked for
 
     # httptools' calls
 
