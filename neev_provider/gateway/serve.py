@@ -58,10 +58,6 @@ async def serve(flags: Flags, environ: Mapping[str, str], console: Console) -> N
     stop = _Stop()
     environment = prepare(flags, environ)
     config = load_config(flags.config, environment.variables)
-    literal = (config.document.get("general_settings") or {}).get("master_key")
-    if isinstance(literal, str) and not literal.startswith("os.environ/"):
-        # The file's own key is the one that counts.
-        environment.variables[MASTER_KEY_VARIABLE] = literal
     if config.neev.tracing.enabled:
         # Off by default, since nothing is sent anywhere unasked; whoever sets the variable himself has the last word.
         environment.variables["OTEL_SDK_DISABLED"] = environ.get("OTEL_SDK_DISABLED", "false")
@@ -151,7 +147,8 @@ class _Root:
             self._done(
                 "LiteLLM", "starts behind it (5 to 15 s); chat, models and speech are served without", "…"
             )
-        key = environ[MASTER_KEY_VARIABLE] if self.environment.own_key else f"${MASTER_KEY_VARIABLE}"
+        environment = self.environment
+        key = environ[MASTER_KEY_VARIABLE] if environment.own_key else f"${environment.key_variable}"
         _say(
             self.console,
             welcome(self.options.address + "/v1", key, self.config, _keys_command(self.options)),
