@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from neev_provider import settings
 from neev_provider.config import load_config
+from neev_provider.errors import ServerError
 from neev_provider.gateway import parts
 from neev_provider.gateway.environment import (
     MASTER_KEY_VARIABLE,
@@ -33,6 +34,7 @@ from neev_provider.gateway.options import DEFAULT_STATE, EMBEDDED, NO_STORE, res
 from neev_provider.gateway.run_files import write_catalog, write_file, write_litellm_config
 from neev_provider.gateway.state import only_one
 from neev_provider.gateway.supervisor import Supervisor
+from neev_provider.store import Store, check_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,10 +170,28 @@ class _Root:
             self._done("store", f"embedded Valkey, kept in {self.options.state / 'store'}")
             write_file(self.options.state / "run" / "store", url + "\n")  # for the other commands
         else:
-            self._done("store", url.partition("://")[0])
+            await self._look_at(url)
         environ[settings.STORE_VARIABLE] = url
         if self.metrics is not None:
             self.metrics.show_budgets(url)
+
+    async def _look_at(self, url: str) -> None:
+        """Say whether a store that runs elsewhere answers; one that is away for now is no reason not to serve.
+
+        Raises:
+            ConfigError: its URL cannot be read; it is too old, or evicts what it should keep.
+        """
+        kind = url.partition("://")[0]
+        async with Store.from_url(url, source="--store") as store:
+            try:
+                await check_store(store)
+            except ServerError as error:
+                trouble = (
+                    "does not answer" if error.code == "store_unavailable" else "refuses what it is asked"
+                )
+                self._done("store", f"{kind}: {trouble}; it is tried again", "…")
+            else:
+                self._done("store", kind)
 
     async def _upstream(self, environ: dict[str, str]) -> None:
         if not self.environment.uses_emulator:
