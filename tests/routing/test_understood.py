@@ -254,7 +254,7 @@ def test_a_feature_that_must_see_requests_makes_them_all_litellms(sections, reas
         },
         # LiteLLM's own way to have Redis for its router alone.
         {"litellm_settings": {"cache": True, "cache_params": {"type": "redis", "supported_call_types": []}}},
-        {"general_settings": {"master_key": "sk-x", "database_url": "postgres://x"}},
+        {"general_settings": {"master_key": "sk-" + "x" * 40, "database_url": "postgres://x"}},
         {"router_settings": {"routing_strategy": "simple-shuffle", "redis_host": "x", "retry_policy": None}},
     ],
     ids=str,
