@@ -22,6 +22,7 @@ from neev_provider.admission.rules import period_of
 from neev_provider.catalog import Catalog, parse_entries, yaml_place
 from neev_provider.config_schema import Document, NeevSettings
 from neev_provider.errors import ConfigError
+from neev_provider.router_names import ROUTER_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,6 +44,7 @@ REFERENCE: Final = "os.environ/"
 """What a value begins with that is the name of a variable."""
 
 _NEAR: Final = 0.85  # of difflib's ratio; none of LiteLLM's own sections is as near to another
+_NEAR_SETTING: Final = 0.75  # of names that are all known; one that is not near any may be a newer LiteLLM's
 _ENTRY_KEYS: Final = frozenset({"model_name", "litellm_params", "model_info"})
 
 
@@ -113,6 +115,7 @@ def load_config(path: Path | str, environ: Mapping[str, str]) -> ProxyConfig:
         for index, (entry, raw) in enumerate(zip(checked.model_list, document["model_list"], strict=True))
     )
     _check_sections(document, source)
+    _check_router_names(document.get("router_settings") or {}, source)
     _check_budget(neev, source)
     _check_master_key(checked, source)
     _check_fallbacks(checked, {deployment.model_name for deployment in deployments}, source)
@@ -247,6 +250,19 @@ def _check_sections(document: Mapping[str, Any], source: str) -> None:
         near = get_close_matches(str(name), known, n=1, cutoff=_NEAR) if name not in known else []
         if near:
             raise ConfigError(source, str(name), "is not the name of a section", f"Did you mean {near[0]}?")
+
+
+def _check_router_names(router: Mapping[str, Any], source: str) -> None:
+    """Refuse a setting that is nearly the name of one of the router's, which LiteLLM would pass over."""
+    for name in map(str, router):
+        near = get_close_matches(name, ROUTER_NAMES, n=1, cutoff=_NEAR_SETTING)
+        if near and name not in ROUTER_NAMES:
+            raise ConfigError(
+                source,
+                f"router_settings.{name}",
+                "is not the name of a setting",
+                f"Did you mean {near[0]}?",
+            )
 
 
 def _check_budget(neev: NeevSettings, source: str) -> None:

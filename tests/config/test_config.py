@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import litellm
 import pytest
 
 from neev_provider.config import load_config
 from neev_provider.errors import ConfigError
+from neev_provider.router_names import ROUTER_NAMES
 
 ENVIRON = {"NEEV_API_KEY": "sk-nc-x", "LITELLM_MASTER_KEY": "sk-x"}
 MINIMAL = "model_list: [{model_name: a, litellm_params: {model: neev/gpt-oss-120b}}]\n"
@@ -173,3 +175,38 @@ def test_a_directory_or_a_binary_is_no_configuration(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not UTF-8 text"):
         load_config(tmp_path / "binary", {})
+
+
+class TestNamesOfRouterSettings:
+    @pytest.mark.parametrize(
+        ("written", "meant"),
+        [
+            ("cooldown_tim: 5", "cooldown_time"),
+            ("num_retry: 2", "num_retries"),
+            ("fallback: []", "fallbacks"),
+            ("allowed_fail: 1", "allowed_fails"),
+            ("context_windows_fallbacks: []", "context_window_fallbacks"),
+            ("Timeout: 5", "timeout"),
+        ],
+    )
+    def test_one_that_is_misspelled_is_refused_with_what_was_meant(self, tmp_path, written, meant):
+        file = tmp_path / "proxy_config.yaml"
+        file.write_text(MINIMAL + f"router_settings: {{{written}}}")
+        with pytest.raises(ConfigError) as refused:
+            load_config(file, ENVIRON)
+        name = written.partition(":")[0]
+        assert str(refused.value).endswith(
+            f"router_settings.{name}: is not the name of a setting. Did you mean {meant}?"
+        )
+
+    def test_all_that_litellm_knows_are_accepted_and_no_others_are_listed(self, tmp_path):
+        known = set(litellm.Router.get_valid_args()) - {"model_list"}
+        assert known == ROUTER_NAMES
+        file = tmp_path / "proxy_config.yaml"
+        file.write_text(MINIMAL + "router_settings:\n" + "".join(f"  {name}:\n" for name in sorted(known)))
+        load_config(file, ENVIRON)
+
+    def test_one_of_a_newer_litellm_is_its_own_to_judge(self, tmp_path):
+        file = tmp_path / "proxy_config.yaml"
+        file.write_text(MINIMAL + "router_settings: {quantum_hedging: true}")
+        load_config(file, ENVIRON)
