@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from neev_provider.admission import tokens
-from neev_provider.admission.records import ATTRIBUTES, changed_attributes, encode_attributes
+from neev_provider.admission.records import ATTRIBUTES, changed_attributes, encode_attributes, refuse_past
 from neev_provider.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ async def make_plan(keys: Keys, declared: Declaration, *, prune: bool = False) -
 
     Raises:
         RequestError: a key is declared for another team than it has; its id names its team, so it must be made anew.
-            Or its team is neither there nor declared, or would be pruned.
+            Or its team is neither there nor declared, or would be pruned. Or it would end in the past.
         ServerError: the store is away.
     """
     teams = {team.id: team for team in await keys.list_teams()}
@@ -199,6 +199,11 @@ async def make_plan(keys: Keys, declared: Declaration, *, prune: bool = False) -
         ]
         named = {*declared.teams, *(key.team for key in declared.keys.values())}
         steps += [Step("revoke", "team", name, name) for name in teams if name not in named]
+    for step in steps:
+        if step.kind == "key":
+            refuse_past(
+                step.attributes
+            )  # before the first step is done; one that is there already may have ended
     return [step for step in steps if step.action != "update" or step.attributes]
 
 

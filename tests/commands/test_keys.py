@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -134,6 +136,7 @@ class TestAKey:
             (["--budget", "a lot"], "'max_budget' must be USD"),
             (["--budget-duration", "1 month"], "'budget_duration' must be"),
             (["--expires", "soon"], "'expires' must be a time"),
+            (["--expires", "2020-01-01"], "'expires' is a time that has passed"),
             (["--metadata", "[]"], "'metadata' must be a JSON object"),
             (["--metadata", "{"], "'metadata' is not JSON"),
             (["--alias", ""], "'alias' must be a text"),
@@ -352,6 +355,31 @@ class TestTheAudit:
         (entry,) = neev("audit", "--json").json
         assert entry["by"].startswith("cli:")
         assert len(entry["by"]) > len("cli:")
+
+
+class TestADeclarationThatMayBeAMistake:
+    def test_of_a_model_that_is_not_served_is_applied_with_a_warning(self, neev, tmp_path):
+        (tmp_path / "proxy_config.yaml").write_text("model_list: [{model_name: there}]")
+        (tmp_path / "keys.yaml").write_text("keys: [{alias: a, models: [there, not-there]}]")
+        done = neev("keys", "apply", "-f", "keys.yaml", "--yes")
+        assert done.code == 0
+        assert done.err == "warning: proxy_config.yaml serves no model 'not-there'.\n"
+        assert neev("keys", "apply", "-f", "keys.yaml").err == ""  # there is nothing to do
+
+    def test_of_an_end_that_has_passed_is_refused_before_anything_is_done(self, neev, tmp_path):
+        text = "keys: [{alias: a}, {alias: b, expires: '2020-01-01'}]"
+        (tmp_path / "keys.yaml").write_text(text)
+        done = neev("keys", "apply", "-f", "keys.yaml", "--yes")
+        assert done.code == 1
+        assert "'expires' is a time that has passed; to end a key now, block or revoke it." in done.err
+        assert neev("keys", "list", "--json").json == []
+
+    def test_of_an_end_that_has_come_meanwhile_finds_nothing_to_do(self, neev, tmp_path):
+        soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+        (tmp_path / "keys.yaml").write_text(f"keys: [{{alias: a, expires: '{soon}'}}]")
+        assert neev("keys", "apply", "-f", "keys.yaml", "--yes").code == 0
+        time.sleep(2.1)
+        assert "Nothing to do" in neev("keys", "apply", "-f", "keys.yaml").out
 
 
 class TestTheStore:
