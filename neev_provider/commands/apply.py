@@ -59,7 +59,7 @@ def apply(
         async for new in apply_plan(Keys(opened), plan, by=who(by)):
             shown.extend([new] if new.token not in declared_tokens else [])
 
-    plan = run(choice, plan_it)
+    plan = run(choice, plan_it, reads=dry_run)
     models = [model for step in plan for model in step.attributes.get("models") or ()]
     warn_of_unknown_models(list(dict.fromkeys(models)), config)
     if not as_json:

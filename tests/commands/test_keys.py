@@ -400,9 +400,26 @@ class TestTheStore:
         (key,) = neev("keys", "list", "-c", "other.yaml", "--json").json
         assert key["alias"] == "alice"
 
+    @pytest.mark.parametrize(
+        "words",
+        [
+            "keys list", "keys info x", "teams list", "teams info x", "spend", "audit",
+            "keys apply --dry-run -f keys.yaml",
+        ],
+    )  # fmt: skip
+    def test_that_is_not_there_is_said_so_and_not_made_by_who_only_reads(
+        self, neev, monkeypatch, tmp_path, words
+    ):
+        monkeypatch.delenv("NEEV_STORE")
+        (tmp_path / "keys.yaml").write_text("keys: [{alias: a}]")
+        done = neev(*words.split())
+        assert (done.code, done.out) == (2, "")
+        assert ".neev: holds no store" in done.err
+        assert "Name the gateway's directory with --state, or its Redis with --store." in done.err
+        assert not (tmp_path / ".neev").exists()
+
     def test_is_embedded_and_kept_without_any(self, neev, monkeypatch):
         monkeypatch.delenv("NEEV_STORE")
-        assert neev("keys", "list").out.startswith("No keys yet.")
         neev("keys", "create", "--alias", "alice")
         (key,) = neev("keys", "list", "--json").json
         assert key["alias"] == "alice"
