@@ -15,6 +15,7 @@ import msgspec
 from neev_provider.admission import tokens
 from neev_provider.admission.records import ATTRIBUTES, changed_attributes, encode_attributes, refuse_past
 from neev_provider.errors import ConfigError, RequestError
+from neev_provider.schema_words import in_words
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -97,7 +98,11 @@ def read_declaration(document: object, source: str, environ: Mapping[str, str] |
     try:
         given = msgspec.convert(document, _File)
     except msgspec.ValidationError as error:
-        raise ConfigError(source, "", str(error), "A file holds the lists teams and keys.") from None
+        problem, _, place = str(error).partition(" - at `$")
+        place = place.strip("`.").replace("[...]", "")
+        raise ConfigError(
+            source, place, in_words(problem), "A file holds the lists teams and keys."
+        ) from None
     teams: dict[str, Mapping[str, Any]] = {}
     for index, entry in enumerate(given.teams):
         name = _name(entry, "id", teams, source, f"teams[{index}]")

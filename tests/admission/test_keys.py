@@ -302,7 +302,7 @@ class TestADeclaration:
             ({"keys": [{"alias": "a"}, {"alias": "a"}]}, "keys[1]: 'a' stands twice"),
             ({"teams": [{"id": "t", "rpm_limit": 0}]}, "teams[0].rpm_limit: 'rpm_limit' must be"),
             ({"keyz": []}, "keyz"),
-            ([], "Expected `object`"),
+            ([], "must be a mapping, not a list"),
         ],
     )
     def test_that_is_wrong_says_where(self, document, place):
