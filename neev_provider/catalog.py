@@ -22,6 +22,7 @@ import msgspec
 import yaml
 
 from neev_provider.errors import ConfigError, NeevError
+from neev_provider.schema_words import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -299,7 +300,10 @@ def parse_entries(entries: object, source: str, place: str, created: int) -> lis
         except msgspec.ValidationError as error:
             problem, _, path = str(error).partition(" - at `$")
             raise ConfigError(
-                source, here + path.rstrip("`"), problem, "The package's catalog.yaml shows the form."
+                source,
+                here + path.rstrip("`"),
+                in_words(problem),
+                "The package's catalog.yaml shows the form.",
             ) from None
         if entry.id in models:
             raise ConfigError(source, f"{here}.id", f"'{entry.id}' is there twice", "Remove one of them.")

@@ -22,6 +22,7 @@ from neev_provider.catalog import Catalog, parse_entries, yaml_place
 from neev_provider.config_checks import check_document, check_spelling
 from neev_provider.config_schema import Document, NeevSettings
 from neev_provider.errors import ConfigError
+from neev_provider.schema_words import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -212,10 +213,10 @@ def _too_weak(source: str, place: str) -> ConfigError:
 
 
 def _wrong(source: str, error: msgspec.ValidationError) -> ConfigError:
-    """Turn msgspec's sentence, "Expected `int`, got `str` - at `$.a.b`", into place and problem."""
+    """Turn msgspec's sentence, "Expected `int`, got `str` - at `$.a.b`", into place and problem in words."""
     problem, _, place = str(error).partition(" - at `$")
     place = place.rstrip("`").lstrip(".").replace("[...]", "")
-    return ConfigError(source, place, problem.replace("`", ""), "See docs/configuration.md.")
+    return ConfigError(source, place, in_words(problem), "See docs/configuration.md.")
 
 
 def _deployment(

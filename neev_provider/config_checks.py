@@ -11,24 +11,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import neev_provider
 from neev_provider.errors import ConfigError
+from neev_provider.router_names import ROUTER_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 __all__ = ["check_document", "check_spelling"]
 
 _NAMELIKE: Final = 0.9  # of `difflib`'s ratio: one letter of ten, or two that changed places
 _SECTIONLIKE: Final = 0.85  # none of LiteLLM's own sections is as near to another
+_ROUTERLIKE: Final = 0.75  # its names are all known; one that is not near any may be a newer LiteLLM's
 _PRICELIKE: Final = 0.95  # LiteLLM has many prices, whose long names differ by a word
 _CHAINS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 _ENTRY: Final = "model_name litellm_params model_info"
 # Names by section that are often written; others are LiteLLM's to know.
 _SETTINGS: Final[Mapping[str, str]] = {
-    "router_settings": """
-        allowed_fails content_policy_fallbacks context_window_fallbacks cooldown_time default_fallbacks
-        default_max_parallel_requests disable_cooldowns enable_pre_call_checks fallbacks max_fallbacks
-        model_group_alias num_retries retry_after routing_strategy stream_timeout timeout
-    """,
     "litellm_settings": """
         allowed_fails cache_params callbacks content_policy_fallbacks context_window_fallbacks
         custom_provider_map default_fallbacks disable_hf_tokenizer_download disable_stop_sequence_limit
@@ -48,7 +45,8 @@ _INFO: Final = """
     cache_creation_input_token_cost cache_read_input_token_cost input_cost_per_character input_cost_per_token
     max_input_tokens max_output_tokens output_cost_per_token
 """
-_SECTIONS: Final = " ".join(("model_list environment_variables neev", *_SETTINGS))
+_ROUTER: Final = "router_settings"
+_SECTIONS: Final = ("model_list", "environment_variables", "neev", _ROUTER, *_SETTINGS)
 
 
 def check_spelling(document: Mapping[str, Any], source: str) -> None:
@@ -62,15 +60,16 @@ def check_spelling(document: Mapping[str, Any], source: str) -> None:
         ConfigError: there is one.
     """
     _spelt(document, _SECTIONS, source, "", _SECTIONLIKE)
+    _spelt(document.get(_ROUTER), ROUTER_NAMES, source, _ROUTER, _ROUTERLIKE)
     for section, known in _SETTINGS.items():
-        _spelt(document.get(section), known, source, section)
+        _spelt(document.get(section), known.split(), source, section)
     entries = document.get("model_list")
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         place = f"model_list[{index}]"
-        _spelt(entry, _ENTRY, source, place)
+        _spelt(entry, _ENTRY.split(), source, place)
         if isinstance(entry, dict):
-            _spelt(entry.get("litellm_params"), _PARAMS, source, f"{place}.litellm_params")
-            _spelt(entry.get("model_info"), _INFO, source, f"{place}.model_info", _PRICELIKE)
+            _spelt(entry.get("litellm_params"), _PARAMS.split(), source, f"{place}.litellm_params")
+            _spelt(entry.get("model_info"), _INFO.split(), source, f"{place}.model_info", _PRICELIKE)
 
 
 def check_document(document: Mapping[str, Any], names: set[str], source: str) -> None:
@@ -107,8 +106,9 @@ def check_document(document: Mapping[str, Any], names: set[str], source: str) ->
     _check_own(document, source)
 
 
-def _spelt(section: object, names: str, source: str, place: str, cutoff: float = _NAMELIKE) -> None:
-    known = names.split()
+def _spelt(
+    section: object, known: Collection[str], source: str, place: str, cutoff: float = _NAMELIKE
+) -> None:
     for name in section if isinstance(section, dict) else ():
         if not isinstance(name, str) or name in known:
             continue

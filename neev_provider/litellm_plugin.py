@@ -26,6 +26,9 @@ from neev_provider import settings
 from neev_provider.catalog import Catalog
 from neev_provider.contract import (
     LITELLM_ONLY_FIELDS,
+    check_completion,
+    check_messages_call,
+    check_responses,
     fallback_fields,
     forbidden_field,
     parse_chat_object,
@@ -35,7 +38,7 @@ from neev_provider.errors import NeevError, RequestError
 from neev_provider.litellm_errors import PROVIDER, marked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["STREAM_MARK", "NeevPlugin", "refuse_client_credentials"]
 
@@ -44,7 +47,14 @@ STREAM_MARK: Final = "neev_opens_stream"
 
 
 _CHAT_CALLS: Final = frozenset({"completion", "acompletion"})
-_RESPONSES_CALLS: Final = frozenset({"responses", "aresponses"})
+# What LiteLLM turns into chat.
+_TURNED_CALLS: Final[Mapping[str, Callable[[Mapping[str, Any]], None]]] = {
+    "text_completion": check_completion,
+    "atext_completion": check_completion,
+    "anthropic_messages": check_messages_call,
+    "responses": check_responses,
+    "aresponses": check_responses,
+}
 _SPEECH_CALLS: Final = frozenset({"audio_speech", "speech", "aspeech"})
 # Endpoints that our adapter does not serve; LiteLLM would answer 500.
 _OTHER_CALLS: Final = frozenset(
@@ -118,15 +128,9 @@ class NeevPlugin(CustomLogger):
             if speaks:
                 raise _wrong_endpoint(body["model"])
             parse_chat_object(sent)
-        elif call_type in _RESPONSES_CALLS and served and body.get("previous_response_id") is not None:
-            if _keeps_responses():
-                return
-            raise RequestError(
-                "unsupported_parameter",
-                "previous_response_id cannot be honoured: no responses are kept here. "
-                "Send what was said before in input.",
-                param="previous_response_id",
-            )
+        elif call_type in _TURNED_CALLS and served:
+            _TURNED_CALLS[call_type](sent)
+            _refuse_unkept(body)
         elif call_type in _OTHER_CALLS and served:
             raise _wrong_endpoint(body["model"])
 
@@ -167,6 +171,17 @@ def _is_proxys(name: str) -> bool:
 
 def _wrong_endpoint(name: str) -> RequestError:
     return RequestError("invalid_value", f"The model '{name}' does not serve this endpoint.", param="model")
+
+
+def _refuse_unkept(body: Mapping[str, Any]) -> None:
+    """Refuse to go on from a response that is not kept."""
+    if body.get("previous_response_id") is not None and not _keeps_responses():
+        raise RequestError(
+            "unsupported_parameter",
+            "previous_response_id cannot be honoured: no responses are kept here. "
+            "Send what was said before in input.",
+            param="previous_response_id",
+        )
 
 
 def _keeps_responses() -> bool:

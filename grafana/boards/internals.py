@@ -100,8 +100,8 @@ def _health() -> list[Panel]:
             steps=((None, RED), (1, GREEN)),
         ),
         _figure(
-            "Version",
-            "Versions that run, and how many instances of each.",
+            "Instances by version",
+            "How many instances run of each version.",
             "short",
             Query(f"count by (version) ({select('neev_build_info')})", "{{version}}"),
             see=("NeevMetricsAbsent",),

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from neev_provider.admission import tokens
-from neev_provider.admission.records import ATTRIBUTES, changed_attributes, encode_attributes
+from neev_provider.admission.records import ATTRIBUTES, changed_attributes, encode_attributes, refuse_past
 from neev_provider.errors import ConfigError, RequestError
+from neev_provider.schema_words import in_words
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -97,7 +98,11 @@ def read_declaration(document: object, source: str, environ: Mapping[str, str] |
     try:
         given = msgspec.convert(document, _File)
     except msgspec.ValidationError as error:
-        raise ConfigError(source, "", str(error), "A file holds the lists teams and keys.") from None
+        problem, _, place = str(error).partition(" - at `$")
+        place = place.strip("`.").replace("[...]", "")
+        raise ConfigError(
+            source, place, in_words(problem), "A file holds the lists teams and keys."
+        ) from None
     teams: dict[str, Mapping[str, Any]] = {}
     for index, entry in enumerate(given.teams):
         name = _name(entry, "id", teams, source, f"teams[{index}]")
@@ -174,7 +179,7 @@ async def make_plan(keys: Keys, declared: Declaration, *, prune: bool = False) -
 
     Raises:
         RequestError: a key is declared for another team than it has; its id names its team, so it must be made anew.
-            Or its team is neither there nor declared, or would be pruned.
+            Or its team is neither there nor declared, or would be pruned. Or it would end in the past.
         ServerError: the store is away.
     """
     teams = {team.id: team for team in await keys.list_teams()}
@@ -199,6 +204,11 @@ async def make_plan(keys: Keys, declared: Declaration, *, prune: bool = False) -
         ]
         named = {*declared.teams, *(key.team for key in declared.keys.values())}
         steps += [Step("revoke", "team", name, name) for name in teams if name not in named]
+    for step in steps:
+        if step.kind == "key":
+            refuse_past(
+                step.attributes
+            )  # before the first step is done; one that is there already may have ended
     return [step for step in steps if step.action != "update" or step.attributes]
 
 

@@ -22,6 +22,7 @@ from neev_provider.admission.records import (
     TeamInfo,
     changed_attributes,
     encode_attributes,
+    refuse_past,
 )
 from neev_provider.admission.rules import Clock
 from neev_provider.admission.scripts import key_name
@@ -89,6 +90,7 @@ class Keys:
         """
         attributes = dict(attributes or {})
         change = encode_attributes(attributes, is_team=False)
+        refuse_past(attributes)
         if team is not None and not tokens.is_tag(team):
             raise _no_team(team)
         token = token or tokens.new_token(tokens.new_key_id(team))
@@ -201,6 +203,7 @@ class Keys:
             RequestError: a wrong attribute, an alias that is taken, or no such key.
             ServerError: the store is away.
         """
+        refuse_past(attributes)
         before = await self.key(key_id)
         await self._update("key", before, attributes, by, "update")
         return await self.key(key_id)

@@ -27,6 +27,7 @@ __all__ = [
     "changed_attributes",
     "encode_attributes",
     "read_subject",
+    "refuse_past",
 ]
 
 _MOST_MODELS: Final = 500
@@ -256,6 +257,20 @@ def encode_attributes(attributes: Mapping[str, Any], *, is_team: bool) -> Change
         else:
             removed.extend(fields)
     return Change(written, tuple(removed))
+
+
+def refuse_past(attributes: Mapping[str, Any]) -> None:
+    """Refuse to let a key end at a time that has passed: a typing error would be silent until its first call.
+
+    Apart from `encode_attributes`, by which also what was set long ago is compared.
+
+    Raises:
+        RequestError: 400, with the attribute as `param`; also if it is no time.
+    """
+    value = attributes.get("expires")
+    moment = "+" if value is None else _encode_expires(value, "expires")["expires"]
+    if not moment.startswith("+") and int(moment) <= datetime.now(UTC).timestamp() * 1000:
+        raise _refuse("expires", "is a time that has passed; to end a key now, block or revoke it")
 
 
 def changed_attributes(before: TeamInfo, wanted: Mapping[str, Any], *, is_team: bool) -> dict[str, Any]:

@@ -102,12 +102,15 @@ def _budget(who: str, retry: float | None, figures: Sequence[Any]) -> LimitError
             f"{who}'s budget of {usd(budget)} is reserved: {usd(spent)} are spent, and requests in flight may need "
             f"{usd(held)}. Try again when one has ended."
         )
-    elif figures[3] != b"":
-        reset = datetime.fromtimestamp(int(figures[3]) / 1000, UTC)
-        message = (
-            f"{who}'s budget of {usd(budget)} is used up: {usd(spent)} are spent. "
-            f"It begins anew at {reset:%Y-%m-%d %H:%M:%S} UTC."
-        )
     else:
+        left = budget - spent
         message = f"{who}'s budget of {usd(budget)} is used up: {usd(spent)} are spent."
+        if left > 0:
+            message = (
+                f"{who}'s budget of {usd(budget)} does not cover this request: {usd(spent)} are spent, "
+                f"and it may cost more than the {usd(left)} that are left."
+            )
+        if figures[3] != b"":
+            reset = datetime.fromtimestamp(int(figures[3]) / 1000, UTC)
+            message += f" It begins anew at {reset:%Y-%m-%d %H:%M:%S} UTC."
     return LimitError("budget_exceeded", message, retry_after=retry)

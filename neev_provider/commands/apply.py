@@ -17,6 +17,7 @@ from neev_provider.admission.keys import Keys
 from neev_provider.commands import views
 from neev_provider.commands.attributes import ByOption, JsonOption
 from neev_provider.commands.opening import ConfigOption, StateOption, StoreChoice, StoreOption, run, who
+from neev_provider.commands.warnings import warn_of_unknown_models
 from neev_provider.config import read_yaml
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ def apply(
         async for new in apply_plan(Keys(opened), plan, by=who(by)):
             shown.extend([new] if new.token not in declared_tokens else [])
 
-    plan = run(choice, plan_it)
+    plan = run(choice, plan_it, reads=dry_run)
+    models = [model for step in plan for model in step.attributes.get("models") or ()]
+    warn_of_unknown_models(list(dict.fromkeys(models)), config)
     if not as_json:
         _show_plan(plan)
     declared_tokens = {step.token for step in plan}

@@ -17,7 +17,7 @@ def show_audit(choice: StoreChoice, *, limit: int, as_json: bool) -> None:
     Raises:
         ConfigError: the store does not answer.
     """
-    entries = run(choice, lambda store: Keys(store).audit(limit=limit))
+    entries = run(choice, lambda store: Keys(store).audit(limit=limit), reads=True)
     if as_json:
         typer.echo(views.as_json([views.audit_fields(entry) for entry in entries]))
     elif entries:

@@ -298,9 +298,11 @@ def _store_findings(health: StoreHealth) -> Iterable[Finding]:
 
 
 def _keys(config: ProxyConfig | None, subject: Subject) -> Iterable[Finding]:
-    given = subject.environ.get(MASTER_KEY_VARIABLE)
-    written = {} if config is None else config.document.get("general_settings") or {}
-    if not str(written.get("master_key") or REFERENCE).startswith(REFERENCE):
+    general = {} if config is None else config.document.get("general_settings") or {}
+    written = str(general.get("master_key") or REFERENCE + MASTER_KEY_VARIABLE)
+    variable = written.removeprefix(REFERENCE)
+    given = subject.environ.get(variable)
+    if not written.startswith(REFERENCE):
         yield Finding(
             "master key",
             "warning",
@@ -318,11 +320,11 @@ def _keys(config: ProxyConfig | None, subject: Subject) -> Iterable[Finding]:
         yield Finding(
             "master key",
             "error",
-            f"{MASTER_KEY_VARIABLE} is too weak: whoever guesses it spends your money.",
+            f"{variable} is too weak: whoever guesses it spends your money.",
             "Use sk- and at least 32 random characters.",
         )
     else:
-        yield Finding("master key", "ok", f"{MASTER_KEY_VARIABLE} is strong.")
+        yield Finding("master key", "ok", f"{variable} is strong.")
 
 
 def _packages() -> Iterable[Finding]:

@@ -107,7 +107,7 @@ def list_keys(
         keys = Keys(opened)
         return await keys.list_keys(team=None if team is None else (await keys.find_team(team)).id)
 
-    found = run(StoreChoice(store, state, config), work)
+    found = run(StoreChoice(store, state, config), work, reads=True)
     if as_json:
         typer.echo(views.as_json([views.as_fields(key) for key in found]))
     elif found:
@@ -125,7 +125,8 @@ def info(
     config: ConfigOption = CONFIG,
 ) -> None:
     """Show all about a key but its secret."""
-    _show(run(StoreChoice(store, state, config), lambda opened: Keys(opened).find_key(key)), as_json=as_json)
+    choice = StoreChoice(store, state, config)
+    _show(run(choice, lambda opened: Keys(opened).find_key(key), reads=True), as_json=as_json)
 
 
 @app.command("update")

@@ -66,8 +66,13 @@ class StoreChoice:
     config: Path
 
 
-def run(choice: StoreChoice, work: Callable[[Store], Awaitable[T]]) -> T:
+def run(choice: StoreChoice, work: Callable[[Store], Awaitable[T]], *, reads: bool = False) -> T:
     """Do some work with the store, and close it.
+
+    Args:
+        choice: which store.
+        work: done with it.
+        reads: nothing is changed, so that an embedded store that is not there is an error and is not made.
 
     Raises:
         ConfigError: there is no such store, or it does not answer.
@@ -75,15 +80,19 @@ def run(choice: StoreChoice, work: Callable[[Store], Awaitable[T]]) -> T:
     """
 
     async def with_store() -> T:
-        async with open_store(choice) as store:
+        async with open_store(choice, reads=reads) as store:
             return await work(store)
 
     return asyncio.run(with_store())
 
 
 @contextlib.asynccontextmanager
-async def open_store(choice: StoreChoice) -> AsyncIterator[Store]:
+async def open_store(choice: StoreChoice, *, reads: bool = False) -> AsyncIterator[Store]:
     """Yield the store; an embedded one that no gateway has running runs as long as it is needed.
+
+    Args:
+        choice: which store.
+        reads: as in `run`.
 
     Raises:
         ConfigError: there is no such store, or it does not answer.
@@ -95,6 +104,13 @@ async def open_store(choice: StoreChoice) -> AsyncIterator[Store]:
         )
     async with contextlib.AsyncExitStack() as stack:
         if url == EMBEDDED:
+            if reads and not parts.store_socket(choice.state).parent.exists():
+                raise ConfigError(
+                    "--state",
+                    str(choice.state),
+                    "holds no store: no gateway was started with it, and no key was made",
+                    "Name the gateway's directory with --state, or its Redis with --store.",
+                )
             url = await _embedded(choice, stack)
         store = await stack.enter_async_context(Store.from_url(url, timing=_PATIENT, source="--store"))
         try:

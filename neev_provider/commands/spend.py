@@ -76,7 +76,7 @@ def spend(
             await keys.find_key(key)  # a key that is gone is known by what it spent alone
         return add_up(entries, by, await _names(keys, by), (first.date(), today.date()))
 
-    report = run(StoreChoice(store, state, config), work)
+    report = run(StoreChoice(store, state, config), work, reads=True)
     if as_json:
         typer.echo(views.as_json(report_fields(report)))
     elif as_csv:

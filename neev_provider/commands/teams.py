@@ -98,7 +98,7 @@ def list_teams(
     config: ConfigOption = CONFIG,
 ) -> None:
     """List teams, the oldest first."""
-    found = run(StoreChoice(store, state, config), lambda opened: Keys(opened).list_teams())
+    found = run(StoreChoice(store, state, config), lambda opened: Keys(opened).list_teams(), reads=True)
     if as_json:
         typer.echo(views.as_json([views.as_fields(team) for team in found]))
     elif found:
@@ -122,7 +122,7 @@ def info(
         found = await keys.find_team(team)
         return found, await keys.list_keys(team=found.id)
 
-    found, of_team = run(StoreChoice(store, state, config), work)
+    found, of_team = run(StoreChoice(store, state, config), work, reads=True)
     if as_json:
         typer.echo(
             views.as_json({**views.as_fields(found), "keys": [views.as_fields(key) for key in of_team]})

@@ -7,8 +7,10 @@ the few changes that upstream needs. Not responsible for who may call what (`adm
     schema.py    bytes to top-level slices; typed checks; one error that names field and rule
     fields.py    tables: what a client may never choose, what only LiteLLM understands
     messages.py  the messages array: roles, content, tool-call history, and its adaptation
+    sampling.py  how an answer is made: the values that all endpoints take, and their ranges
     chat.py      POST /v1/chat/completions
     speech.py    POST /v1/audio/speech
+    other_routes.py  what LiteLLM turns into chat: completions, Anthropic's messages, responses
 
 Every value that needs no change is kept as the slice of bytes that it came as, so that numbers, escapes, key order
 and unknown fields reach upstream untouched. A top-level key that comes twice is sent once: the last one counts, in
@@ -27,6 +29,7 @@ from neev_provider.contract.fields import (
     forbidden_field,
     refuse_forbidden,
 )
+from neev_provider.contract.other_routes import check_completion, check_messages_call, check_responses
 from neev_provider.contract.schema import peek_model, read_fields
 from neev_provider.contract.speech import (
     SpeechBody,
@@ -46,6 +49,9 @@ __all__ = [
     "SpeechBody",
     "SpeechRequest",
     "billable_characters",
+    "check_completion",
+    "check_messages_call",
+    "check_responses",
     "fallback_fields",
     "forbidden_field",
     "looks_like_audio",

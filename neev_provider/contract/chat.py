@@ -14,6 +14,15 @@ from msgspec import Meta
 
 from neev_provider.contract.fields import LITELLM_ONLY_FIELDS, refuse_forbidden
 from neev_provider.contract.messages import AnyObject, Messages, Text, adapt_messages, check_messages
+from neev_provider.contract.sampling import (  # noqa: TC001 - msgspec reads them
+    Choices,
+    Flag,
+    Penalty,
+    Stop,
+    Temperature,
+    TokenLimit,
+    TopP,
+)
 from neev_provider.contract.schema import ModelName, Schema, Shape, invalid, read_fields
 from neev_provider.errors import RequestError
 from neev_provider.usage import size_as_ascii
@@ -21,11 +30,8 @@ from neev_provider.usage import size_as_ascii
 if TYPE_CHECKING:
     from collections.abc import KeysView, Mapping
 
-__all__ = ["ChatBody", "ChatRequest", "parse_chat", "parse_chat_object"]
+__all__ = ["ChatBody", "ChatRequest", "object_to_json", "parse_chat", "parse_chat_object"]
 
-# NeevAI states no upper bound. No model comes near this one, and the ledgers' scripts count in doubles.
-_TokenLimit = Annotated[int, Meta(ge=1, le=2_147_483_647, description="an integer from 1 to 2147483647")]
-_Penalty = Annotated[float, Meta(ge=-2, le=2, description="a number from -2 to 2")]
 _Name = Annotated[str, Meta(min_length=1, description="a non-empty string")]
 _Type = Annotated[Literal["function"], Meta(description="function")]
 
@@ -58,7 +64,7 @@ class ResponseFormat(Shape):
 
 
 class StreamOptions(Shape):
-    include_usage: Annotated[bool, Meta(description="true or false")] | None = None
+    include_usage: Flag | None = None
 
 
 class ChatBody(Shape):
@@ -66,18 +72,15 @@ class ChatBody(Shape):
 
     model: ModelName
     messages: Messages
-    temperature: Annotated[float, Meta(ge=0, le=2, description="a number from 0 to 2")] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")] | None = None
-    n: Annotated[int, Meta(ge=1, le=128, description="an integer from 1 to 128")] | None = None
-    stream: Annotated[bool, Meta(description="true or false")] | None = None
-    stop: Annotated[
-        str | Annotated[list[Text], Meta(max_length=4)] | None,
-        Meta(description="a string or an array of up to 4 strings"),
-    ] = None
-    max_tokens: _TokenLimit | None = None
-    max_completion_tokens: _TokenLimit | None = None
-    presence_penalty: _Penalty | None = None
-    frequency_penalty: _Penalty | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    n: Choices | None = None
+    stream: Flag | None = None
+    stop: Stop = None
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
     response_format: Annotated[ResponseFormat, Meta(description="an object with a type")] | None = None
     tools: (
         Annotated[
@@ -209,11 +212,19 @@ def parse_chat_object(fields: Mapping[str, Any]) -> ChatRequest:
     Raises:
         RequestError: as `parse_chat`; also for what JSON cannot express: NaN, bytes, objects, lone surrogates.
     """
+    return parse_chat(object_to_json(fields))
+
+
+def object_to_json(fields: Mapping[str, Any]) -> bytes:
+    """Return a body held as Python objects as the bytes that it would be sent as.
+
+    Raises:
+        RequestError: it holds what JSON cannot express.
+    """
     try:
-        body = _to_json(dict(fields))
+        return _to_json(dict(fields))
     except _NOT_JSON:
         raise _inexpressible(fields) from None
-    return parse_chat(body)
 
 
 _NOT_JSON: Final = (TypeError, ValueError, RecursionError)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from neev_provider import settings
+from neev_provider.config import REFERENCE, read_document
 from neev_provider.deployment import normalise_base_url
 from neev_provider.errors import ConfigError
 from neev_provider.gateway.options import EMULATOR
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["EMULATOR_KEY", "MASTER_KEY_VARIABLE", "OFFLINE", "Environment", "forbid_core_files", "prepare"]
 
 MASTER_KEY_VARIABLE: Final = "LITELLM_MASTER_KEY"
+_PLACE: Final = "general_settings.master_key"
 EMULATOR_KEY: Final = "sk-nc-emulator"  # the emulator takes any key of this form
 _MASTER_KEY: Final = re.compile(
     r"sk-[\x21-\x7e]{32,}"
@@ -54,11 +56,13 @@ class Environment:
         variables: all of them; secrets among them.
         uses_emulator: whether the emulator stands in for NeevAI.
         own_key: whether the master key was made here, and so may be shown.
+        key_variable: what holds the master key.
     """
 
     variables: dict[str, str] = field(repr=False)
     uses_emulator: bool
     own_key: bool
+    key_variable: str = MASTER_KEY_VARIABLE
 
 
 def forbid_core_files() -> None:
@@ -68,6 +72,9 @@ def forbid_core_files() -> None:
 
 def prepare(flags: Flags, environ: Mapping[str, str]) -> Environment:
     """Return the children's environment.
+
+    The master key is where LiteLLM looks for it too: in `general_settings.master_key`, itself or by the name of a
+    variable, else in `LITELLM_MASTER_KEY`, which is set in any case.
 
     Raises:
         ConfigError: a key is missing, broken or weak; a URL is none.
@@ -90,17 +97,45 @@ def prepare(flags: Flags, environ: Mapping[str, str]) -> Environment:
             settings.API_KEY_VARIABLES[0], "", "holds a character that no key has", "Copy the key again."
         )
     variables[settings.API_KEY_VARIABLES[0]] = key
+    written = _written_master_key(flags.config)
+    source = MASTER_KEY_VARIABLE
+    if written is not None and not written.startswith(REFERENCE):
+        variables[MASTER_KEY_VARIABLE] = written  # which `load_config` checks
+        return Environment(variables, uses_emulator, own_key=False)
+    if written is not None:
+        source = written.removeprefix(REFERENCE)
+    if source != MASTER_KEY_VARIABLE:
+        if not variables.get(source):
+            raise ConfigError(
+                str(flags.config),
+                _PLACE,
+                f"refers to {source}, which is not set",
+                f"Set it: export {source}=...",
+            )
+        variables[MASTER_KEY_VARIABLE] = variables[source]
     own_key = not variables.get(MASTER_KEY_VARIABLE)
     if own_key:
         variables[MASTER_KEY_VARIABLE] = _own_master_key(flags.state)
     if not _MASTER_KEY.fullmatch(variables[MASTER_KEY_VARIABLE]):
         raise ConfigError(
-            MASTER_KEY_VARIABLE,
+            source,
             "",
             "is too weak: whoever guesses it spends your money",
-            "Use sk- and at least 32 random characters, or unset it to have one made.",
+            "Use sk- and at least 32 random characters"
+            + (", or unset it to have one made." if source == MASTER_KEY_VARIABLE else "."),
         )
-    return Environment(variables, uses_emulator, own_key)
+    return Environment(variables, uses_emulator, own_key, source)
+
+
+def _written_master_key(config: Path) -> str | None:
+    """Return what the configuration says about the master key; what is wrong with it otherwise is found later.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    general = read_document(config).get("general_settings")
+    key = general.get("master_key") if isinstance(general, dict) else None
+    return key if isinstance(key, str) and key else None
 
 
 def _own_master_key(state: Path) -> str:

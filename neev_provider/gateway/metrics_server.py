@@ -13,9 +13,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from neev_provider.admission.rules import AdmissionSettings
+from neev_provider.gateway.metrics_port import start_metrics_port
 from neev_provider.gateway.process_metrics import ProcessMetrics
 from neev_provider.metrics.budgets import Budgets
 from neev_provider.metrics.exposition import SumsCollector
@@ -67,7 +68,7 @@ class MetricsServer:
         registry.register(SumsCollector(self._sums, self._processes.values, self._budgets_now))
         async with AsyncExitStack() as opening:
             await opening.enter_async_context(self._receiver)
-            server, thread = start_http_server(self._port, self._host, registry)
+            server, thread = start_metrics_port(self._port, self._host, registry)
             opening.push_async_callback(self._close, server, thread)
             self._opened.push_async_exit(opening.pop_all())
         return self

@@ -42,6 +42,9 @@ __all__ = [
 ]
 
 _PROBE_SECONDS: Final = 2.0
+# Stopped side by side: first what answers and writes into the store, then what that calls.
+_ANSWERING: Final = "answering"
+_CALLED: Final = "called"
 _MAX_SOCKET_PATH: Final = 100  # the kernel takes 107 bytes
 
 
@@ -60,6 +63,7 @@ def emulator(options: ServeOptions, environ: Mapping[str, str]) -> tuple[ChildSp
         environ=environ,
         log=_log_file(options, "emulator"),
         ready=lambda: _answers(address + "/v1/models", {"authorization": f"Bearer {EMULATOR_KEY}"}),
+        stops_with=_CALLED,
     )
     return spec, address
 
@@ -119,6 +123,7 @@ def store(options: ServeOptions, environ: Mapping[str, str], lock: int) -> tuple
         log=_log_file(options, "store"),
         ready=lambda: pongs(socket_path),
         inherits=(lock,),
+        stops_with=_CALLED,
     )
     return spec, f"unix://{socket_path}"
 
@@ -138,6 +143,7 @@ def litellm(options: ServeOptions, environ: Mapping[str, str], config: Path) -> 
         environ={settings.LEDGER_VARIABLE: str(_ledger(options, "litellm")), **environ},
         log=_log_file(options, "litellm"),
         ready=lambda: _answers(address + "/health/liveliness", {}),
+        stops_with=_ANSWERING,
     )
     return spec, address
 
@@ -177,6 +183,7 @@ def worker(
         ready_file=ready_file,
         # Beyond the answers' grace: cut requests put things in order (1 s), settles are written or logged (5 s).
         stop_seconds=options.grace + options.drain_delay + 10.0,
+        stops_with=_ANSWERING,
     )
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from neev_provider import settings
 from neev_provider.config import load_config
+from neev_provider.errors import ServerError
 from neev_provider.gateway import parts
 from neev_provider.gateway.environment import (
     MASTER_KEY_VARIABLE,
@@ -33,6 +34,7 @@ from neev_provider.gateway.options import DEFAULT_STATE, EMBEDDED, NO_STORE, res
 from neev_provider.gateway.run_files import write_catalog, write_file, write_litellm_config
 from neev_provider.gateway.state import only_one
 from neev_provider.gateway.supervisor import Supervisor
+from neev_provider.store import Store, check_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,10 +60,6 @@ async def serve(flags: Flags, environ: Mapping[str, str], console: Console) -> N
     stop = _Stop()
     environment = prepare(flags, environ)
     config = load_config(flags.config, environment.variables)
-    literal = (config.document.get("general_settings") or {}).get("master_key")
-    if isinstance(literal, str) and not literal.startswith("os.environ/"):
-        # The file's own key is the one that counts.
-        environment.variables[MASTER_KEY_VARIABLE] = literal
     if config.neev.tracing.enabled:
         # Off by default, since nothing is sent anywhere unasked; whoever sets the variable himself has the last word.
         environment.variables["OTEL_SDK_DISABLED"] = environ.get("OTEL_SDK_DISABLED", "false")
@@ -151,7 +149,8 @@ class _Root:
             self._done(
                 "LiteLLM", "starts behind it (5 to 15 s); chat, models and speech are served without", "…"
             )
-        key = environ[MASTER_KEY_VARIABLE] if self.environment.own_key else f"${MASTER_KEY_VARIABLE}"
+        environment = self.environment
+        key = environ[MASTER_KEY_VARIABLE] if environment.own_key else f"${environment.key_variable}"
         _say(
             self.console,
             welcome(self.options.address + "/v1", key, self.config, _keys_command(self.options)),
@@ -171,10 +170,28 @@ class _Root:
             self._done("store", f"embedded Valkey, kept in {self.options.state / 'store'}")
             write_file(self.options.state / "run" / "store", url + "\n")  # for the other commands
         else:
-            self._done("store", url.partition("://")[0])
+            await self._look_at(url)
         environ[settings.STORE_VARIABLE] = url
         if self.metrics is not None:
             self.metrics.show_budgets(url)
+
+    async def _look_at(self, url: str) -> None:
+        """Say whether a store that runs elsewhere answers; one that is away for now is no reason not to serve.
+
+        Raises:
+            ConfigError: its URL cannot be read; it is too old, or evicts what it should keep.
+        """
+        kind = url.partition("://")[0]
+        async with Store.from_url(url, source="--store") as store:
+            try:
+                await check_store(store)
+            except ServerError as error:
+                trouble = (
+                    "does not answer" if error.code == "store_unavailable" else "refuses what it is asked"
+                )
+                self._done("store", f"{kind}: {trouble}; it is tried again", "…")
+            else:
+                self._done("store", kind)
 
     async def _upstream(self, environ: dict[str, str]) -> None:
         if not self.environment.uses_emulator:

@@ -51,6 +51,7 @@ class ChildSpec:
         stop_seconds: between SIGTERM and SIGKILL.
         ready_file: removed before each start, for a `ready` that looks for it.
         inherits: file descriptors that it keeps open for as long as it lives.
+        stops_with: a word; neighbours in the order of starts that have the same are stopped together. None: alone.
     """
 
     name: str
@@ -62,6 +63,7 @@ class ChildSpec:
     stop_seconds: float = STOP_SECONDS
     ready_file: Path | None = None
     inherits: tuple[int, ...] = ()
+    stops_with: str | None = None
 
 
 class Child:
@@ -164,7 +166,8 @@ class Child:
 class Supervisor:
     """Keeps children running until it is told to stop.
 
-    Use as an asynchronous context manager: leaving it stops every child, the last started first.
+    Use as an asynchronous context manager: leaving it stops every child, the last started first, but side by side
+    those that say so.
 
     Attributes:
         up: child's name to whether it serves.
@@ -187,11 +190,11 @@ class Supervisor:
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
-        # In groups by name: workers drain side by side, what they depend on goes after them.
+        # What others depend on goes after them, once they have written what they have to.
         while self._children:
-            last = self._children[-1].spec.name.rpartition("-")[0]
             group = [self._children.pop()]
-            while last and self._children and self._children[-1].spec.name.startswith(last + "-"):
+            word = group[0].spec.stops_with
+            while word and self._children and self._children[-1].spec.stops_with == word:
                 group.append(self._children.pop())
             await asyncio.gather(*(child.stop() for child in group))
 

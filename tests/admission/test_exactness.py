@@ -319,6 +319,21 @@ class TestBudgets:
         )
         assert refused.value.retry_after is None
 
+    @pytest.mark.parametrize(
+        ("duration", "anew"), [(None, ""), ("30d", " It begins anew at ")], ids=["in all", "by the month"]
+    )
+    async def test_a_budget_that_is_not_used_up_is_not_said_to_be(self, keys, access, duration, anew):
+        limits = {"max_budget": "0.000000001", "budget_duration": duration}
+        token = (await keys.create_key({k: v for k, v in limits.items() if v}, by="test")).token
+        with pytest.raises(LimitError) as refused:
+            await access.admit(token, ONE)
+        said, more, _ = refused.value.message.partition(" It begins anew at ")
+        assert said == (
+            "This key's budget of $0.000000001 does not cover this request: $0.00 are spent, "
+            "and it may cost more than the $0.000000001 that are left."
+        )
+        assert more == anew
+
     async def test_an_unpriced_model_is_refused_to_whoever_has_a_budget(self, keys, access):
         unpriced = Demand("m", 1, 1)
         await keys.create_team({"max_budget": 5}, team_id="t", by="test")

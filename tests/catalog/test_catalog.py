@@ -103,7 +103,7 @@ def test_a_price_that_is_no_price_is_refused(wrong):
     [
         ("models: [", "line 1", "not valid YAML"),
         ("models: 3", "models", "must be a list"),
-        ("models: [{id: ''}]", "models[0].id", "length"),
+        ("models: [{id: ''}]", "models[0].id", "must not be empty"),
         ("models: [{}]", "models[0]", "id"),
         ("models: [{id: a, colour: red}]", "models[0]", "colour"),
         ("models: [{id: a}, {id: a}]", "models[1].id", "twice"),
@@ -116,7 +116,7 @@ def test_a_price_that_is_no_price_is_refused(wrong):
             "characters",
         ),
         ("models: [{id: a, modality: video}]", "models[0].modality", "video"),
-        ("models: [{id: a, context_window: 0}]", "models[0].context_window", ">= 1"),
+        ("models: [{id: a, context_window: 0}]", "models[0].context_window", "of at least 1"),
         ("models: [{id: a, voices: loud}]", "models[0].voices", "loud"),
         ("models: [{id: a, certainty: {id: Z}}]", "models[0].certainty", "Z"),
     ],

@@ -181,6 +181,14 @@ def test_a_master_key_in_the_file_is_a_warning(doctor, tmp_path):
     assert remedy.endswith("master_key: os.environ/LITELLM_MASTER_KEY.")
 
 
+def test_a_master_key_in_another_variable_is_looked_at_there(doctor, tmp_path, monkeypatch):
+    file = tmp_path / "proxy_config.yaml"
+    file.write_text(file.read_text().replace("os.environ/LITELLM_MASTER_KEY", "os.environ/TEAM_KEY"))
+    monkeypatch.setenv("TEAM_KEY", "sk-1234")
+    found, _ = doctor()
+    assert of(found["master key"], "error")[0][0].startswith("TEAM_KEY is too weak")
+
+
 def test_a_weak_master_key_is_an_error(doctor, monkeypatch):
     monkeypatch.setenv("LITELLM_MASTER_KEY", "sk-1234")
     found, code = doctor()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -134,6 +136,7 @@ class TestAKey:
             (["--budget", "a lot"], "'max_budget' must be USD"),
             (["--budget-duration", "1 month"], "'budget_duration' must be"),
             (["--expires", "soon"], "'expires' must be a time"),
+            (["--expires", "2020-01-01"], "'expires' is a time that has passed"),
             (["--metadata", "[]"], "'metadata' must be a JSON object"),
             (["--metadata", "{"], "'metadata' is not JSON"),
             (["--alias", ""], "'alias' must be a text"),
@@ -354,6 +357,31 @@ class TestTheAudit:
         assert len(entry["by"]) > len("cli:")
 
 
+class TestADeclarationThatMayBeAMistake:
+    def test_of_a_model_that_is_not_served_is_applied_with_a_warning(self, neev, tmp_path):
+        (tmp_path / "proxy_config.yaml").write_text("model_list: [{model_name: there}]")
+        (tmp_path / "keys.yaml").write_text("keys: [{alias: a, models: [there, not-there]}]")
+        done = neev("keys", "apply", "-f", "keys.yaml", "--yes")
+        assert done.code == 0
+        assert done.err == "warning: proxy_config.yaml serves no model 'not-there'.\n"
+        assert neev("keys", "apply", "-f", "keys.yaml").err == ""  # there is nothing to do
+
+    def test_of_an_end_that_has_passed_is_refused_before_anything_is_done(self, neev, tmp_path):
+        text = "keys: [{alias: a}, {alias: b, expires: '2020-01-01'}]"
+        (tmp_path / "keys.yaml").write_text(text)
+        done = neev("keys", "apply", "-f", "keys.yaml", "--yes")
+        assert done.code == 1
+        assert "'expires' is a time that has passed; to end a key now, block or revoke it." in done.err
+        assert neev("keys", "list", "--json").json == []
+
+    def test_of_an_end_that_has_come_meanwhile_finds_nothing_to_do(self, neev, tmp_path):
+        soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+        (tmp_path / "keys.yaml").write_text(f"keys: [{{alias: a, expires: '{soon}'}}]")
+        assert neev("keys", "apply", "-f", "keys.yaml", "--yes").code == 0
+        time.sleep(2.1)
+        assert "Nothing to do" in neev("keys", "apply", "-f", "keys.yaml").out
+
+
 class TestTheStore:
     def test_that_does_not_answer_is_one_line(self, neev, monkeypatch):
         monkeypatch.setenv("NEEV_STORE", "redis://:secret@127.0.0.1:1")
@@ -372,9 +400,26 @@ class TestTheStore:
         (key,) = neev("keys", "list", "-c", "other.yaml", "--json").json
         assert key["alias"] == "alice"
 
+    @pytest.mark.parametrize(
+        "words",
+        [
+            "keys list", "keys info x", "teams list", "teams info x", "spend", "audit",
+            "keys apply --dry-run -f keys.yaml",
+        ],
+    )  # fmt: skip
+    def test_that_is_not_there_is_said_so_and_not_made_by_who_only_reads(
+        self, neev, monkeypatch, tmp_path, words
+    ):
+        monkeypatch.delenv("NEEV_STORE")
+        (tmp_path / "keys.yaml").write_text("keys: [{alias: a}]")
+        done = neev(*words.split())
+        assert (done.code, done.out) == (2, "")
+        assert ".neev: holds no store" in done.err
+        assert "Name the gateway's directory with --state, or its Redis with --store." in done.err
+        assert not (tmp_path / ".neev").exists()
+
     def test_is_embedded_and_kept_without_any(self, neev, monkeypatch):
         monkeypatch.delenv("NEEV_STORE")
-        assert neev("keys", "list").out.startswith("No keys yet.")
         neev("keys", "create", "--alias", "alice")
         (key,) = neev("keys", "list", "--json").json
         assert key["alias"] == "alice"

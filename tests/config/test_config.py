@@ -13,6 +13,7 @@ from litellm.types.utils import ModelInfoBase
 from neev_provider.config import load_config
 from neev_provider.config_checks import check_spelling
 from neev_provider.errors import ConfigError
+from neev_provider.router_names import ROUTER_NAMES
 
 ENVIRON = {"NEEV_API_KEY": "sk-nc-x", "LITELLM_MASTER_KEY": "sk-x"}
 MINIMAL = "model_list: [{model_name: a, litellm_params: {model: neev/gpt-oss-120b}}]\n"
@@ -84,37 +85,46 @@ def test_other_sections_are_left_to_litellm(tmp_path, section):
         ("a: 1\n\tb: 2", "line 2, column 1: is not valid YAML"),
         ("", "must be a mapping with a model_list"),
         ("- a", "must be a mapping with a model_list"),
-        ("general_settings: {}", "Object missing required field model_list"),
-        ("model_list: []", "model_list: Expected array of length >= 1"),
-        ("model_list: {}", "model_list: Expected array, got object"),
-        ("model_list: [a]", "model_list[0]: Expected object, got str"),
+        ("general_settings: {}", "lacks model_list"),
+        ("model_list: []", "model_list: must not be empty"),
+        ("model_list: {}", "model_list: must be a list, not a mapping"),
+        ("model_list: [a]", "model_list[0]: must be a mapping, not a text"),
         (
             "model_list: [{litellm_params: {model: x}}]",
-            "model_list[0]: Object missing required field model_name",
+            "model_list[0]: lacks model_name",
         ),
-        ("model_list: [{model_name: a}]", "model_list[0]: Object missing required field litellm_params"),
-        ("model_list: [{model_name: a, litellm_params: {}}]", "model_list[0].litellm_params: Object missing"),
-        (MINIMAL + "router_settings: {num_retries: two}", "router_settings.num_retries: Expected int"),
-        (MINIMAL + "router_settings: {num_retries: -1}", "router_settings.num_retries: Expected int >= 0"),
-        (MINIMAL + "router_settings: {timeout: 0}", "router_settings.timeout: Expected float > 0"),
-        (MINIMAL + "router_settings: {fallbacks: {a: b}}", "router_settings.fallbacks: Expected array"),
+        ("model_list: [{model_name: a}]", "model_list[0]: lacks litellm_params"),
+        ("model_list: [{model_name: a, litellm_params: {}}]", "model_list[0].litellm_params: lacks model"),
+        (
+            MINIMAL + "router_settings: {num_retries: two}",
+            "router_settings.num_retries: must be a whole number, not a text",
+        ),
+        (
+            MINIMAL + "router_settings: {num_retries: -1}",
+            "router_settings.num_retries: must be a whole number of at least 0",
+        ),
+        (MINIMAL + "router_settings: {timeout: 0}", "router_settings.timeout: must be a number above 0"),
+        (
+            MINIMAL + "router_settings: {fallbacks: {a: b}}",
+            "router_settings.fallbacks: must be a list, not a mapping",
+        ),
         (MINIMAL + "router_settings: {fallbacks: [{a: [nope]}]}", "'nope' is not a model_name"),
         (MINIMAL + "router_settings: {default_fallbacks: [nope]}", "'nope' is not a model_name"),
         (MINIMAL + "router_settings: {fallbacks: [{a: [{model: nope}]}]}", "'nope' is not a model_name"),
         (
             MINIMAL + "router_settings: {fallbacks: [{a: [5]}]}",
-            "router_settings.fallbacks[0][0]: Expected str | object",
+            "router_settings.fallbacks[0][0]: must be a text or a mapping",
         ),
         (MINIMAL + "router_settings: {fallbacks: [{a: [a], b: [a]}]}", "'b' is not a model_name"),
         (MINIMAL + "router_settings: {fallbacks: [{a: [a], '*': [a]}]}", "must have one key"),
         (MINIMAL + "router_settings: {model_group_alias: {b: nope}}", "model_group_alias.b: 'nope' is not a"),
-        (MINIMAL + "router_settings: {default_max_parallel_requests: x}", "Expected int"),
+        (MINIMAL + "router_settings: {default_max_parallel_requests: x}", "must be a whole number"),
         (
             MINIMAL + "litellm_settings: {fallbacks: [{a: [nope]}]}",
             "litellm_settings.fallbacks[0]: 'nope' is not",
         ),
-        (MINIMAL + "litellm_settings: {fallbacks: {a: nope}}", "litellm_settings.fallbacks: Expected array"),
-        (MINIMAL + "litellm_settings: {allowed_fails: x}", "litellm_settings.allowed_fails: Expected int"),
+        (MINIMAL + "litellm_settings: {fallbacks: {a: nope}}", "litellm_settings.fallbacks: must be a list"),
+        (MINIMAL + "litellm_settings: {allowed_fails: x}", "litellm_settings.allowed_fails: must be a whole number"),
         (
             MINIMAL + "litellm_settings: {callbacks: [neev_provider.plugn]}",
             "'neev_provider.plugn' does not exist",
@@ -142,22 +152,35 @@ def test_other_sections_are_left_to_litellm(tmp_path, section):
         ),
         (
             MINIMAL + "router_settings: {stream_timeout: -1}",
-            "router_settings.stream_timeout: Expected float > 0",
+            "router_settings.stream_timeout: must be a number above 0",
         ),
-        (MINIMAL + "router_settings: {max_fallbacks: many}", "router_settings.max_fallbacks: Expected int"),
-        (MINIMAL + "router_settings: {retry_after: -1}", "router_settings.retry_after: Expected float >= 0"),
+        (
+            MINIMAL + "router_settings: {max_fallbacks: many}",
+            "router_settings.max_fallbacks: must be a whole number, not a text",
+        ),
+        (
+            MINIMAL + "router_settings: {retry_after: -1}",
+            "router_settings.retry_after: must be a number of at least 0",
+        ),
         (MINIMAL + "router_settings: {model_group_alias: {b: 3}}", "router_settings.model_group_alias"),
-        (MINIMAL.replace("}}]", ", rpm: -1}}]"), "litellm_params.rpm: Expected float >= 0"),
+        (MINIMAL.replace("}}]", ", rpm: -1}}]"), "litellm_params.rpm: must be a number of at least 0"),
         (MINIMAL.replace("}}]", ", timeout: soon}}]"), "litellm_params.timeout"),
         (MINIMAL.replace("}}]", ", num_retries: -1}}]"), "litellm_params.num_retries"),
         (MINIMAL.replace("}}]", ", extra_headers: {a: 1}}}]"), "litellm_params.extra_headers"),
-        (MINIMAL + "neev: {modles: []}", "neev: Object contains unknown field modles"),
+        (MINIMAL + "neev: {modles: []}", "neev: has no setting 'modles'"),
         (MINIMAL + "neev: {models: [{id: ''}]}", "neev.models[0].id"),
-        (MINIMAL + "general_settings: []", "general_settings: Expected object"),
+        (MINIMAL + "general_settings: []", "general_settings: must be a mapping, not a list"),
         (
             MINIMAL + "general_setings: {}",
             "general_setings: is not the name of a section. Did you mean general",
         ),
+        (
+            MINIMAL + "neev: {admission: {budget_duration: 1y}}",
+            "budget_duration: must be a number and s, m, h, d, w or mo, as 24h, 30d or 1mo.",
+        ),
+        (MINIMAL + "neev: {log: {level: loud}}", "level: has a value that is none of those allowed: 'loud'"),
+        (MINIMAL + "neev: {server: {port: 99999}}", "port: must be a whole number of at most 65535"),
+        (MINIMAL + "neev: {litellm: {routes: [x]}}", "routes[0]: must be a path that begins with /"),
         (MINIMAL + "neeve: {}", "neeve: is not the name of a section. Did you mean neev?"),
         (MINIMAL + "general_settings: {master_key: sk-1234}", "general_settings.master_key: is too weak"),
         (MINIMAL + "general_settings: {master_key: ''}", "general_settings.master_key: is too weak"),
@@ -165,12 +188,18 @@ def test_other_sections_are_left_to_litellm(tmp_path, section):
             MINIMAL + "neev: {admission: {budget_duration: 9999d}}",
             "neev.admission.budget_duration: is too long: a duration is at most ten years",
         ),
-        (MINIMAL + "general_settings: {master_key: 5}", "general_settings.master_key: Expected str"),
+        (
+            MINIMAL + "general_settings: {master_key: 5}",
+            "general_settings.master_key: must be a text, not a whole number",
+        ),
         (
             MINIMAL + "litellm_settings: {request_timeout: soon}",
-            "litellm_settings.request_timeout: Expected float",
+            "litellm_settings.request_timeout: must be a number, not a text",
         ),
-        (MINIMAL + "litellm_settings: {drop_params: maybe}", "litellm_settings.drop_params: Expected bool"),
+        (
+            MINIMAL + "litellm_settings: {drop_params: maybe}",
+            "litellm_settings.drop_params: must be true or false, not a text",
+        ),
         (
             MINIMAL
             + "litellm_settings: {custom_provider_map: [{provider: x, custom_handler: nowhere.neev}]}",
@@ -232,3 +261,38 @@ def test_no_setting_that_litellm_has_is_taken_for_a_misspelt_one():
         "model_info": dict.fromkeys(ModelInfoBase.__annotations__),
     }
     check_spelling({"model_list": [entry]}, "file")
+
+
+class TestNamesOfRouterSettings:
+    @pytest.mark.parametrize(
+        ("written", "meant"),
+        [
+            ("cooldown_tim: 5", "cooldown_time"),
+            ("num_retry: 2", "num_retries"),
+            ("fallback: []", "fallbacks"),
+            ("allowed_fail: 1", "allowed_fails"),
+            ("context_windows_fallbacks: []", "context_window_fallbacks"),
+            ("Timeout: 5", "timeout"),
+        ],
+    )
+    def test_one_that_is_misspelled_is_refused_with_what_was_meant(self, tmp_path, written, meant):
+        file = tmp_path / "proxy_config.yaml"
+        file.write_text(MINIMAL + f"router_settings: {{{written}}}")
+        with pytest.raises(ConfigError) as refused:
+            load_config(file, ENVIRON)
+        name = written.partition(":")[0]
+        assert str(refused.value).endswith(
+            f"router_settings.{name}: is not a setting that LiteLLM knows. Did you mean {meant}?"
+        )
+
+    def test_all_that_litellm_knows_are_accepted_and_no_others_are_listed(self, tmp_path):
+        known = set(litellm.Router.get_valid_args()) - {"model_list"}
+        assert known == ROUTER_NAMES
+        file = tmp_path / "proxy_config.yaml"
+        file.write_text(MINIMAL + "router_settings:\n" + "".join(f"  {name}:\n" for name in sorted(known)))
+        load_config(file, ENVIRON)
+
+    def test_one_of_a_newer_litellm_is_its_own_to_judge(self, tmp_path):
+        file = tmp_path / "proxy_config.yaml"
+        file.write_text(MINIMAL + "router_settings: {quantum_hedging: true}")
+        load_config(file, ENVIRON)

@@ -17,7 +17,7 @@ from neev_provider.gateway import supervisor as module
 from neev_provider.gateway.supervisor import Child, ChildSpec, Supervisor
 
 
-def spec(tmp_path: Path, code: str, **more) -> ChildSpec:
+def spec(tmp_path: Path, code: str, *, name: str = "child", **more) -> ChildSpec:
     """A Python child that is ready once it has made the file `ready`."""
     ready = tmp_path / "ready"
     prelude = f"import os, signal, sys, time, pathlib\nhere = pathlib.Path({str(tmp_path)!r})\n"
@@ -26,7 +26,7 @@ def spec(tmp_path: Path, code: str, **more) -> ChildSpec:
         return ready.exists()
 
     return ChildSpec(
-        name="child",
+        name=name,
         command=[sys.executable, "-c", prelude + code],
         environ=os.environ,
         log=tmp_path / "log" / "child.log",
@@ -61,6 +61,38 @@ async def test_leaving_stops_every_child(tmp_path):
         await supervisor.start(spec(tmp_path, SERVE))
         assert alive(pids(tmp_path)[0])
     assert not alive(pids(tmp_path)[0])
+
+
+SLOW = """
+def note(word):
+    with (here.parent / "events").open("a") as file:
+        file.write(f"{word} {here.name}\\n")
+
+def end(*_):
+    note("told")
+    time.sleep(0.5)
+    note("ended")
+    sys.exit()
+
+signal.signal(signal.SIGTERM, end)
+(here / "ready").touch()
+time.sleep(60)
+"""
+
+
+async def test_leaving_stops_neighbours_of_one_word_together_and_what_they_use_after_them(tmp_path):
+    async with Supervisor() as supervisor:
+        for name, word in (
+            ("store", "used"),
+            ("emulator", "used"),
+            ("gateway", "using"),
+            ("litellm", "using"),
+        ):
+            (tmp_path / name).mkdir()
+            await supervisor.start(spec(tmp_path / name, SLOW, name=name, stops_with=word))
+    events = [line.split() for line in (tmp_path / "events").read_text().splitlines()]
+    assert [word for word, _ in events] == ["told", "told", "ended", "ended"] * 2
+    assert {name for _, name in events[:4]} == {"gateway", "litellm"}
 
 
 async def test_leaving_stops_what_a_child_started_itself(tmp_path):

@@ -193,6 +193,65 @@ class TestControlHeaders:
         assert (status, found["code"]) == (504, "upstream_timeout")
 
 
+class TestWrongValuesOfLiteLLMsRoutes:
+    """LiteLLM takes a bound that is no number for none, and drops it: what is wrong must be said."""
+
+    COMMON = [
+        ("temperature", 3), ("temperature", "hot"), ("top_p", -1), ("top_p", "x"), ("stream", "yes"),
+    ]  # fmt: skip
+    WRONG = {
+        "/v1/completions": [
+            ("max_tokens", "many"), ("max_tokens", -3), ("max_tokens", 0), ("max_tokens", 1.5), ("max_tokens", True),
+            ("n", 0), ("n", "two"), ("stop", 5), ("stop", ["a", "b", "c", "d", "e"]), ("presence_penalty", 9),
+            ("frequency_penalty", "x"), *COMMON,
+        ],
+        MESSAGES: [
+            ("max_tokens", -3), ("max_tokens", "many"), ("max_tokens", 0), ("stop_sequences", "x"),
+            ("stop_sequences", [5]), ("stop_sequences", ["a", "b", "c", "d", "e"]), *COMMON,
+        ],
+        RESPONSES: [("max_output_tokens", "many"), ("max_output_tokens", -3), *COMMON],
+    }  # fmt: skip
+
+    @staticmethod
+    def body(path, model="house", **fields):
+        body = {"model": model, "prompt": "a b"} if path == "/v1/completions" else body_for(path, model=model)
+        return {**body, **fields}
+
+    @pytest.mark.parametrize("path", WRONG)
+    async def test_are_refused_by_name(self, real, emulator, path):
+        before = len(emulator.requests())
+        for field, value in self.WRONG[path]:
+            status, _, found = await error(real, path, json=self.body(path, **{field: value}))
+            assert (status, found["type"]) == (400, "invalid_request_error"), (field, value, found)
+            assert found["message"].startswith((f"{field} must be ", f"{field}[0] must be ")), found
+            # Anthropic's form of an error, which LiteLLM gives its clients, has no place for it.
+            assert path == MESSAGES or found["param"] == field
+        assert len(emulator.requests()) == before
+
+    @pytest.mark.parametrize("absent", [{}, {"max_tokens": None}])
+    async def test_anthropics_bound_is_required(self, real, absent):
+        body = {name: value for name, value in self.body(MESSAGES).items() if name != "max_tokens"}
+        status, _, found = await error(real, MESSAGES, json={**body, **absent})
+        assert (status, found["code"], found["param"]) == (400, "missing_required_parameter", None)
+        assert found["message"] == "max_tokens is required: it must be an integer from 1 to 2147483647."
+
+    @pytest.mark.parametrize("path", WRONG)
+    async def test_right_ones_and_null_are_served(self, real, path):
+        right = {"temperature": 0.5, "top_p": None, "stream": False}
+        more = {
+            "/v1/completions": {"max_tokens": None, "n": 1, "stop": ["x"]},
+            MESSAGES: {"stop_sequences": ["x"]},
+        }
+        status, _, answer = await ask(real, path, json=self.body(path, **right, **more.get(path, {})))
+        assert status == 200, answer
+
+    async def test_other_providers_models_have_their_own_rules(self, real):
+        status, _, answer = await ask(
+            real, MESSAGES, json=self.body(MESSAGES, model="other", stop_sequences=["a", "b", "c", "d", "e"])
+        )
+        assert b"stop_sequences must be" not in answer, (status, answer)
+
+
 JSON_ROUTES = [
     "/v1/embeddings",
     "/v1/rerank",

@@ -1,4 +1,4 @@
-"""The README, run: every code block and command in it, its tables, and the links of all documents."""
+"""The README, run: every code block and command in it; the tables of the configuration; the links of all documents."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from tests.helm.charts import HELMS, run_helm
 from tests.proxy.serving import ROOT, Served
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CLIENTS = ROOT / ".venv-clients" / "bin" / "python"
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -300,7 +301,9 @@ def test_make_help_names_the_two_commands():
 
 def table(first_heading: str) -> list[list[str]]:
     """Return the rows of the table whose first column has this heading."""
-    rows = re.search(rf"^\| {re.escape(first_heading)} \|.*\n\|[-|]+\n((?:\|.*\n)+)", README, re.MULTILINE)[1]
+    rows = re.search(
+        rf"^\| {re.escape(first_heading)} \|.*\n\|[-|]+\n((?:\|.*\n)+)", CONFIGURATION, re.MULTILINE
+    )[1]
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows.splitlines()]
 
 

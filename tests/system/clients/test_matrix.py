@@ -12,7 +12,7 @@ pytestmark = pytest.mark.system
 WORDS = {
     "bad_request": "must be",
     "wrong_key": "The API key is not known here.",
-    "over_budget": "This key's budget of $0.0000001 is used up",
+    "over_budget": "This key's budget of $0.0000001 does not cover this request",
     "unknown_model": "no-such-model",
     "gave_up": "The model provider answered with status 503.",
 }
