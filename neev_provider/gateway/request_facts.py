@@ -5,13 +5,21 @@ Held by `exchange.py`, read by `request_metrics.py` and `tracing/`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from neev_provider.admission import Principal, Spent
     from neev_provider.tracing.spans import RequestTrace
 
-__all__ = ["RequestFacts"]
+__all__ = ["ABOUT_A_KNOWN_KEY", "RequestFacts"]
+
+ABOUT_A_KNOWN_KEY: Final = frozenset(
+    {
+        *("rate_limit_exceeded", "budget_exceeded", "model_not_allowed", "model_unpriced"),
+        *("key_blocked", "expired_api_key"),
+    }
+)
+"""Codes of refusals of a key whose secret was right."""
 
 
 class RequestFacts:
