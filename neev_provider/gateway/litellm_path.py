@@ -238,7 +238,7 @@ class LiteLLMPath:
         is_stream = kind == _EVENTS
         await exchange.begin(response.status, client_headers(response.headers.items(), framed_anew=is_stream))
         if is_stream:
-            exchange.facts.is_stream, exchange.facts.first_at = True, now
+            exchange.facts.is_stream = True
             await self._relay_events(exchange, first, parts)
         else:
             if first:

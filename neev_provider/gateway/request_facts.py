@@ -31,7 +31,7 @@ class RequestFacts:
         is_stream: whether the client asked for a stream.
         waited: seconds spent waiting for others: upstream, LiteLLM, the request's own body.
         begun_at: when the answer began; None before.
-        first_at: when the first chunk of a stream came; None before.
+        first_at: when the first event of a stream came that is no comment; None before.
         ended_at: when the answer had been sent; None before.
         deployment: name of the one that answered; None before.
         spent: what was charged; None if nothing could be.
