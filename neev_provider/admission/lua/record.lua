@@ -1,9 +1,10 @@
 -- Change the record of a key or a team, with its line in the audit.
 --
 -- ARGV: 3 'create', 'update' or 'delete'; 4 suffix: ':<key id>', or '' for the team; 5 who; 6 what (JSON);
---   7 how many fields are set, these with their values, then the fields to remove.
+--   7 before when it must be done (ms), or ''; 8 how many fields are set, these with their values, then the fields
+--   to remove.
 --   '+<ms>' as the value of a time is that much from now.
--- Returns 'ok', 'exists', 'absent', 'no_team', or 'has_keys'.
+-- Returns 'ok', 'exists', 'absent', 'no_team', 'has_keys', or 'late'.
 
 local mode, suffix = ARGV[3], ARGV[4]
 local is_key = suffix ~= ''
@@ -37,6 +38,9 @@ local function note()
   return 'ok'
 end
 
+if ARGV[7] ~= '' and now >= tonumber(ARGV[7]) then
+  return 'late'
+end
 local exists = call('EXISTS', name) == 1
 if mode == 'delete' then
   if not exists then
@@ -61,8 +65,8 @@ if mode == 'update' and not exists then
 end
 
 local set, removed, values = {}, {}, {}
-local count = tonumber(ARGV[7])
-for i = 8, 7 + 2 * count, 2 do
+local count = tonumber(ARGV[8])
+for i = 9, 8 + 2 * count, 2 do
   local field, value = ARGV[i], ARGV[i + 1]
   local later = TIMES[field] and string.match(value, '^%+(%d+)$')
   if later then
@@ -72,7 +76,7 @@ for i = 8, 7 + 2 * count, 2 do
   set[#set + 1] = value
   values[field] = value
 end
-for i = 8 + 2 * count, #ARGV do
+for i = 9 + 2 * count, #ARGV do
   removed[#removed + 1] = ARGV[i]
   values[ARGV[i]] = ''
 end
