@@ -307,6 +307,29 @@ class TestBudgets:
         for subject in (await keys.team("again"), await keys.key(key_id)):
             assert (subject.spend_nanos, subject.held_nanos, subject.in_flight) == (COST, 0, 0)
 
+    @pytest.mark.parametrize("who", ["team", "key"])
+    async def test_nor_does_it_owe_for_a_call_that_had_expired_before(self, keys, access, clock, who):
+        token = new_token(new_key_id("again"))
+
+        async def make_key():
+            return (await keys.create_key(team="again", token=token, by="test")).key.id
+
+        await keys.create_team(team_id="again", by="test")
+        key_id = await make_key()
+        old = await access.admit(token, ONE)
+        clock.moved += 120_000
+        assert await sweep(access._store, clock) == (1, 10 * 100)
+        if who == "team":
+            await keys.delete_team("again", with_keys=True, by="test")
+            await keys.create_team(team_id="again", by="test")
+        else:
+            await keys.revoke_key(key_id, by="test")
+        await make_key()
+        old.settle(USED)
+        await access.flush()
+        assert (await keys.key(key_id)).spend_nanos == 0
+        assert (await keys.team("again")).spend_nanos == (0 if who == "team" else COST)
+
     async def test_the_refusal_names_whose_budget_it_is(self, keys, access):
         await keys.create_team({"max_budget": "0.000004"}, team_id="t", by="test")
         token = (await keys.create_key({"max_budget": 5}, team="t", by="test")).token

@@ -5,6 +5,16 @@
 local EVENT = 10
 local close_lease, add_to_day, charge_all = ledger()
 
+-- Who was made anew under a name since a call was let in does not owe what it did cost.
+local function forget_who_is_new(lease)
+  for field, name in pairs({[KEY_WINDOW] = 'key:' .. lease[KEY], [TEAM_WINDOW] = 'team'}) do
+    local created = tonumber(call('HGET', prefix .. name, 'created'))
+    if created and created > lease[AT] then
+      lease[field] = ''
+    end
+  end
+end
+
 local function settle(at_arg)
   local id, key_id, at = ARGV[at_arg + 1], ARGV[at_arg + 2], tonumber(ARGV[at_arg + 3])
   local prompt, completion = tonumber(ARGV[at_arg + 4]), tonumber(ARGV[at_arg + 5])
@@ -28,6 +38,7 @@ local function settle(at_arg)
   if packed then
     -- It expired, and its prompt was charged under the name that was asked for: take that back.
     local lease = cmsgpack.unpack(packed)
+    forget_who_is_new(lease)
     local already = lease[PROMPT_NANOS]
     charge_all(lease, nanos - already, 0, 0, prompt + completion - lease[PROMPT])
     add_to_day(lease[AT], key_id, lease[MODEL], -1, -lease[PROMPT], 0, -already, -1, 0)
