@@ -232,30 +232,36 @@ class Keys:
 
         Args:
             key_id: of the key; its id stays.
-            grace_seconds: for how long the old secret is good too.
+            grace_seconds: for how long the old secret is good too, and those before it for the rest of their own
+                grace; 0 ends them all.
             token: that it is to have, with the key's id; a random one by default.
             by: who does it.
 
         Raises:
-            RequestError: no such key, or a grace of more than 30 days.
+            RequestError: no such key, a grace of more than 30 days, or eight old secrets are good still.
             ServerError: the store is away.
         """
         if not 0 <= grace_seconds <= _MAX_GRACE:
             raise RequestError("invalid_value", "'grace' must be from 0 seconds to 30 days.", param="grace")
         tag = tokens.tag_of(key_id)
-        name = key_name(tag, key_id)
-        old = await self._store.call(name, "HGET", name, "secret")
         token = token or tokens.new_token(key_id)
         if tokens.id_of(token) != key_id:
             raise RequestError("invalid_value", "The token is not one for this key.", param="token")
         fields: dict[str, str | bytes] = {"secret": tokens.digest_of(token), "updated": "+0"}
-        removed: tuple[str, ...] = ("old_secret", "old_until")
-        if grace_seconds and old is not None:
-            fields |= {"old_secret": old, "old_until": f"+{round(grace_seconds * 1000)}"}
+        removed: tuple[str, ...] = ("old_secret", "old_until", "older", "olds_until")
+        if grace_seconds:
+            fields["old_until"] = f"+{round(grace_seconds * 1000)}"
             removed = ()
         noted = {"grace_seconds": grace_seconds}
         change = Change(fields, removed)
-        done = await self._subjects.write("update", tag, key_id, change, by=by, action="rotate", noted=noted)
+        done = await self._subjects.write("rotate", tag, key_id, change, by=by, action="rotate", noted=noted)
+        if done == b"too_many":
+            raise RequestError(
+                "invalid_value",
+                "Eight old secrets of this key are still good. Wait until the grace of one is over, or rotate "
+                "without a grace, which ends them all.",
+                param="grace",
+            )
         if done != b"ok":
             raise _no_key(key_id)
         return NewKey(await self.key(key_id), token)

@@ -39,7 +39,7 @@ class Subjects:
 
     async def write(
         self,
-        mode: Literal["create", "update", "delete"],
+        mode: Literal["create", "update", "rotate", "delete"],
         tag: str,
         key_id: str,
         change: Change,

@@ -303,6 +303,45 @@ class TestWhoIsLetIn:
         await refused(access.admit(made.token, ONE))
         await access.admit(new.token, ONE)
 
+    async def test_each_old_secret_is_good_for_its_own_grace(self, keys, access, clock):
+        made = await keys.create_key(by="test")
+        tokens = [made.token]
+        for grace in (60, 30, 10):
+            tokens.append((await keys.rotate_key(made.key.id, grace_seconds=grace, by="test")).token)
+        start = clock.moved
+        assert (await keys.key(made.key.id)).old_secret_until.timestamp() * 1000 == start + 60_000
+        for seconds, good in ((9.999, 4), (10, 3), (30, 2), (60, 1)):
+            clock.moved = start + seconds * 1000
+            ends = [*sorted([60, 30, 10])]
+            expected = [tokens[0]] * (seconds < ends[2]) + [tokens[1]] * (seconds < ends[1])
+            expected += [tokens[2]] * (seconds < ends[0]) + [tokens[3]]
+            assert len(expected) == good
+            for token in tokens:
+                if token in expected:
+                    await access.admit(token, ONE)
+                else:
+                    await refused(access.admit(token, ONE))
+
+    async def test_a_rotation_without_a_grace_ends_all_old_secrets(self, keys, access):
+        made = await keys.create_key(by="test")
+        tokens = [made.token]
+        for grace in (60, 60, 0):
+            tokens.append((await keys.rotate_key(made.key.id, grace_seconds=grace, by="test")).token)
+        for token in tokens[:-1]:
+            assert (await refused(access.admit(token, ONE))).code == "invalid_api_key"
+        await access.admit(tokens[-1], ONE)
+        assert (await keys.key(made.key.id)).old_secret_until is None
+
+    async def test_eight_old_secrets_are_good_at_most(self, keys, access, clock):
+        made = await keys.create_key(by="test")
+        for _ in range(8):
+            await keys.rotate_key(made.key.id, grace_seconds=60, by="test")
+        why = await refused(keys.rotate_key(made.key.id, grace_seconds=60, by="test"))
+        assert (why.status, why.param) == (400, "grace")
+        await access.admit(made.token, ONE)
+        clock.moved += 60_000
+        await keys.rotate_key(made.key.id, grace_seconds=60, by="test")
+
     async def test_models_of_key_and_team_must_both_allow(self, keys, access):
         await keys.create_team({"models": ["m", "n"]}, team_id="t", by="test")
         token = (await keys.create_key({"models": ["n", "o"]}, team="t", by="test")).token
