@@ -24,6 +24,7 @@ from neev_provider.contract.fields import (
     LITELLM_ONLY_FIELDS,
     forbidden_field,
     refuse_forbidden,
+    refuse_many_attempts,
 )
 from neev_provider.contract.schema import peek_model, read_fields
 from neev_provider.contract.speech import (
@@ -51,4 +52,5 @@ __all__ = [
     "peek_model",
     "read_fields",
     "refuse_forbidden",
+    "refuse_many_attempts",
 ]

@@ -17,7 +17,13 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from neev_provider.contract import looks_like_audio, peek_model, read_fields, refuse_forbidden
+from neev_provider.contract import (
+    looks_like_audio,
+    peek_model,
+    read_fields,
+    refuse_forbidden,
+    refuse_many_attempts,
+)
 from neev_provider.deployment import Timeouts
 from neev_provider.errors import NeevError, RequestError, ServerError, UpstreamError
 from neev_provider.gateway.litellm_answers import error_from_litellm
@@ -179,7 +185,7 @@ class LiteLLMPath:
         Some of what is no object makes LiteLLM break the connection off, or answer 500.
 
         Raises:
-            RequestError: it is no JSON object, or sets what only configuration may.
+            RequestError: it is no JSON object, sets what only configuration may, or asks for many attempts.
         """
         if body is None:
             route = self._routes.find(path)
@@ -192,6 +198,7 @@ class LiteLLMPath:
         if exchange.facts.model is None:
             exchange.facts.model = peek_model(body)
         refuse_forbidden(fields)
+        refuse_many_attempts(fields)
         if not bytes(fields.get("tools", _NO_TOOLS)).startswith((b"[", b"null")):
             raise RequestError("invalid_type", "tools must be an array.", param="tools")
         return body if model is None else msgspec.json.encode({**fields, "model": model})
