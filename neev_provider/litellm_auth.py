@@ -51,6 +51,7 @@ __all__ = ["Caller", "LiteLLMAuth", "Visit", "custom_auth", "refused"]
 _log: Final = logging.getLogger(__name__)
 _PROCESS: Final = "litellm"  # for metrics
 _NO_MODELS: Final = ["no-default-models"]  # LiteLLM's word for none
+_ENDS_ABANDONED: Final = "cancel_on_disconnect"  # of `general_settings`; LiteLLM's default is false
 _ROUTES: Final = ["llm_api_routes"]  # for who is not the administrator
 
 
@@ -180,6 +181,8 @@ class _Opened:
                 "lacks neev_provider.accounts, without which no limit and no budget would hold",
                 "Add it: callbacks: [neev_provider.plugin, neev_provider.accounts]",
             )
+        # LiteLLM would go on with retries and fallbacks for a client that has left.
+        proxy_server.general_settings.setdefault(_ENDS_ABANDONED, True)
         recorder = await self._count(config)
         if url is None:
             static = StaticKeys(known | ({master_key: MASTER} if master_key else {}))
