@@ -3,6 +3,7 @@
 -- nothing was produced). Returns the nano-USD that were charged now.
 
 local EVENT = 10
+local SKEW_MS = 60000 -- the time of a call that was let in without the store is of another clock
 local close_lease, add_to_day, charge_all = ledger()
 
 -- Who was made anew under a name since a call was let in does not owe what it did cost.
@@ -52,13 +53,18 @@ local function settle(at_arg)
   if requests == 0 then
     return 0 -- never let in, and nothing was produced
   end
-  -- Nothing is known of it: the store lost it, or was away when it was let in. It is charged all the same.
+  -- Nothing is known of it: the store lost it, or was away when it was let in. It is charged all the same, though
+  -- perhaps long after, so only to a budget's window that has not ended, and not to who was made anew since.
   for _, subject in ipairs({{':' .. key_id, 'key:' .. key_id}, {'', 'team'}}) do
-    local record = call('HMGET', prefix .. subject[2], 'models', 'period', 'anchor')
-    if record[1] then
+    local record = call('HMGET', prefix .. subject[2], 'models', 'period', 'anchor', 'created')
+    if record[1] and at + SKEW_MS >= (tonumber(record[4]) or 0) then
       local account = account_now(subject[1], record[2], record[3])
-      account.spent = account.spent + nanos
-      keep(account)
+      -- What was spent before the window was changed counts in the present one (record.lua).
+      local is_of_it = at >= (tonumber(record[3]) or 0)
+      if not (is_of_it and has_ended(window_at(record[2], record[3], at), account.window)) then
+        account.spent = account.spent + nanos
+        keep(account)
+      end
     end
   end
   add_to_day(at, key_id, model, 1, prompt, completion, nanos, estimated, characters)
