@@ -52,6 +52,7 @@ _log: Final = logging.getLogger(__name__)
 _PROCESS: Final = "litellm"  # for metrics
 _NO_MODELS: Final = ["no-default-models"]  # LiteLLM's word for none
 _FALLBACK_ACCESS: Final = "enforce_fallback_model_access"  # of `general_settings`; LiteLLM's default is false
+_ENDS_ABANDONED: Final = "cancel_on_disconnect"  # of `general_settings`; LiteLLM's default is false
 _ROUTES: Final = ["llm_api_routes"]  # for who is not the administrator
 
 
@@ -183,6 +184,8 @@ class _Opened:
             )
         # LiteLLM would fall back to a model that the key may not call; the gateway's own way does not.
         proxy_server.general_settings.setdefault(_FALLBACK_ACCESS, True)
+        # LiteLLM would go on with retries and fallbacks for a client that has left.
+        proxy_server.general_settings.setdefault(_ENDS_ABANDONED, True)
         recorder = await self._count(config)
         if url is None:
             static = StaticKeys(known | ({master_key: MASTER} if master_key else {}))

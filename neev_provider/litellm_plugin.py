@@ -33,6 +33,7 @@ from neev_provider.contract import (
     forbidden_field,
     parse_chat_object,
     parse_speech,
+    refuse_many_attempts,
 )
 from neev_provider.errors import NeevError, RequestError
 from neev_provider.litellm_errors import PROVIDER, marked
@@ -100,6 +101,10 @@ class NeevPlugin(CustomLogger):
             return
         try:
             refuse_client_credentials(proxied)
+            body = proxied.get("body")
+            # A header may set it too.
+            asked = {"num_retries": data.get("num_retries")}
+            refuse_many_attempts(body | asked if isinstance(body, dict) else asked)
             self._check(proxied.get("body"), call_type)
         except NeevError as error:
             raise ProxyException(

@@ -1,7 +1,7 @@
-"""Which owners there are, and whose an alias is: names that lie in a slot of their own.
+"""Which owners there are: names that lie in a slot of their own.
 
 They are written before a record is made and after it is gone, so what is there is always listed; what a crash left
-behind names nobody, and gives way. Called by `keys.py`.
+behind names nobody. Called by `keys.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from neev_provider.admission.scripts import INDEX_PREFIX
-from neev_provider.store import Script
 
 if TYPE_CHECKING:
     from neev_provider.admission.rules import Clock
@@ -18,10 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["Index"]
 
 _OWNERS: Final = INDEX_PREFIX + "owners"  # tag to 0, or when it was retired (ms)
-_ALIASES: Final = INDEX_PREFIX + "aliases"  # `key:<alias>` or `team:<alias>` to an id
-_FREE: Final = Script.of(
-    "return redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] and redis.call('HDEL', KEYS[1], ARGV[1]) or 0"
-)
 _KEEP_MS: Final = 400 * 86_400_000  # as long as spend is kept
 
 
@@ -51,21 +46,3 @@ class Index:
         now = round(self._clock.now() * 1000)
         await self._store.call(_OWNERS, "ZADD", _OWNERS, now, tag)
         await self._store.call(_OWNERS, "ZREMRANGEBYSCORE", _OWNERS, 1, now - _KEEP_MS)
-
-    async def holder(self, kind: str, alias: str) -> str | None:
-        """Return the id that an alias names; None for none. What it names may be gone."""
-        found = await self._store.call(_ALIASES, "HGET", _ALIASES, f"{kind}:{alias}")
-        return None if found is None else str(found.decode())
-
-    async def claim(self, kind: str, alias: str, holder: str) -> bool:
-        """Take an alias that nobody has; return whether it was taken."""
-        return bool(await self._store.call(_ALIASES, "HSETNX", _ALIASES, f"{kind}:{alias}", holder))
-
-    async def take_over(self, kind: str, alias: str, holder: str) -> None:
-        """Take an alias whose holder is gone."""
-        await self._store.call(_ALIASES, "HSET", _ALIASES, f"{kind}:{alias}", holder)
-
-    async def free(self, kind: str, alias: str | None, holder: str) -> None:
-        """Let an alias go, unless another has taken it over meanwhile."""
-        if alias is not None:
-            await self._store.run(_FREE, (_ALIASES,), (f"{kind}:{alias}", holder))

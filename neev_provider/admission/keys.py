@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from neev_provider.admission import tokens
+from neev_provider.admission.aliases import Aliases
 from neev_provider.admission.audit import AuditEntry, read_audit
 from neev_provider.admission.index import Index
 from neev_provider.admission.records import (
@@ -28,6 +29,7 @@ from neev_provider.admission.rules import Clock
 from neev_provider.admission.scripts import key_name
 from neev_provider.admission.subjects import Subjects
 from neev_provider.errors import RequestError, redact
+from neev_provider.store.node import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +67,8 @@ class Keys:
         self._clock: Final = clock or Clock()
         self._index: Final = Index(store, self._clock)
         self._subjects: Final = Subjects(store, self._clock)
+        self._key_aliases: Final = Aliases("key", store, self._subjects, self._clock)
+        self._team_aliases: Final = Aliases("team", store, self._subjects, self._clock)
 
     # Keys
 
@@ -108,18 +112,26 @@ class Keys:
             fields["team"] = team
         tag = tokens.tag_of(key_id)
         alias = attributes.get("alias")
-        claimed = await self._claim_alias("key", alias, key_id)
+        claim = await self._key_aliases.claim(alias, key_id)
         if team is None:
             await self._index.add_owner(tag)
         done = await self._subjects.write(
-            "create", tag, key_id, Change(fields), by=by, action="create", noted=attributes
+            "create",
+            tag,
+            key_id,
+            Change(fields),
+            by=by,
+            action="create",
+            noted=attributes,
+            claim=claim,
         )
         if done != b"ok":
-            if claimed:
-                await self._index.free("key", alias, key_id)
+            await self._key_aliases.give_up(alias, claim)
             if done == b"exists":
                 raise RequestError("invalid_value", f"The key '{key_id}' exists already.", param="token")
-            raise _no_team(str(team))
+            raise _no_team(str(team)) if done == b"no_team" else unavailable(1.0)
+        if team is None:
+            await self._index.add_owner(tag)  # whoever deleted one of this id may have retired it meanwhile
         return NewKey(await self.key(key_id), token)
 
     async def key(self, key_id: str) -> KeyInfo:
@@ -155,7 +167,7 @@ class Keys:
 
     async def key_of_alias(self, alias: str) -> KeyInfo | None:
         """Return the key of this alias; None if there is none."""
-        key_id = await self._index.holder("key", alias)
+        key_id = await self._key_aliases.holder(alias)
         return None if key_id is None else await self.key_of_id(key_id)
 
     async def find_key(self, word: str) -> KeyInfo:
@@ -223,30 +235,36 @@ class Keys:
 
         Args:
             key_id: of the key; its id stays.
-            grace_seconds: for how long the old secret is good too.
+            grace_seconds: for how long the old secret is good too, and those before it for the rest of their own
+                grace; 0 ends them all.
             token: that it is to have, with the key's id; a random one by default.
             by: who does it.
 
         Raises:
-            RequestError: no such key, or a grace of more than 30 days.
+            RequestError: no such key, a grace of more than 30 days, or eight old secrets are good still.
             ServerError: the store is away.
         """
         if not 0 <= grace_seconds <= _MAX_GRACE:
             raise RequestError("invalid_value", "'grace' must be from 0 seconds to 30 days.", param="grace")
         tag = tokens.tag_of(key_id)
-        name = key_name(tag, key_id)
-        old = await self._store.call(name, "HGET", name, "secret")
         token = token or tokens.new_token(key_id)
         if tokens.id_of(token) != key_id:
             raise RequestError("invalid_value", "The token is not one for this key.", param="token")
         fields: dict[str, str | bytes] = {"secret": tokens.digest_of(token), "updated": "+0"}
-        removed: tuple[str, ...] = ("old_secret", "old_until")
-        if grace_seconds and old is not None:
-            fields |= {"old_secret": old, "old_until": f"+{round(grace_seconds * 1000)}"}
+        removed: tuple[str, ...] = ("old_secret", "old_until", "older", "olds_until")
+        if grace_seconds:
+            fields["old_until"] = f"+{round(grace_seconds * 1000)}"
             removed = ()
         noted = {"grace_seconds": grace_seconds}
         change = Change(fields, removed)
-        done = await self._subjects.write("update", tag, key_id, change, by=by, action="rotate", noted=noted)
+        done = await self._subjects.write("rotate", tag, key_id, change, by=by, action="rotate", noted=noted)
+        if done == b"too_many":
+            raise RequestError(
+                "invalid_value",
+                "Eight old secrets of this key are still good. Wait until the grace of one is over, or rotate "
+                "without a grace, which ends them all.",
+                param="grace",
+            )
         if done != b"ok":
             raise _no_key(key_id)
         return NewKey(await self.key(key_id), token)
@@ -259,15 +277,16 @@ class Keys:
             ServerError: the store is away.
         """
         before = await self.key(key_id)
+        claim = await self._key_aliases.claim_of(before.alias, key_id)
         tag = tokens.tag_of(key_id)
         done = await self._subjects.write(
             "delete", tag, key_id, Change(), by=by, action="revoke", noted={"alias": before.alias}
         )
         if done != b"ok":
             raise _no_key(key_id)
-        await self._index.free("key", before.alias, key_id)
+        await self._key_aliases.free(before.alias, claim)
         if before.team_id is None:
-            await self._index.retire_owner(tag)
+            await self._retire(tag)
 
     # Teams
 
@@ -294,15 +313,24 @@ class Keys:
             )
         fields = {"models": "", **change.set, "id": team_id, "created": "+0", "updated": "+0"}
         alias = attributes.get("alias")
-        claimed = await self._claim_alias("team", alias, team_id)
+        claim = await self._team_aliases.claim(alias, team_id)
         await self._index.add_owner(team_id)
         done = await self._subjects.write(
-            "create", team_id, "", Change(fields), by=by, action="create", noted=attributes
+            "create",
+            team_id,
+            "",
+            Change(fields),
+            by=by,
+            action="create",
+            noted=attributes,
+            claim=claim,
         )
         if done != b"ok":
-            if claimed:
-                await self._index.free("team", alias, team_id)
+            await self._team_aliases.give_up(alias, claim)
+            if done == b"late":
+                raise unavailable(1.0)
             raise RequestError("invalid_value", f"The team '{team_id}' exists already.", param="team_id")
+        await self._index.add_owner(team_id)  # as for a key
         return await self.team(team_id)
 
     async def team(self, team_id: str) -> TeamInfo:
@@ -326,7 +354,7 @@ class Keys:
         """
         with contextlib.suppress(RequestError):
             return await self.team(word)
-        holder = await self._index.holder("team", word)
+        holder = await self._team_aliases.holder(word)
         return await self.team(holder or word)
 
     async def list_teams(self) -> list[TeamInfo]:
@@ -360,6 +388,7 @@ class Keys:
             ServerError: the store is away.
         """
         before = await self.team(team_id)
+        claim = await self._team_aliases.claim_of(before.alias, team_id)
         if with_keys:
             for key in await self.list_keys(team=team_id):
                 await self.revoke_key(key.id, by=by)
@@ -370,8 +399,8 @@ class Keys:
             raise RequestError(
                 "invalid_value", f"The team '{team_id}' has keys; revoke them first.", param="team_id"
             )
-        await self._index.free("team", before.alias, team_id)
-        await self._index.retire_owner(team_id)
+        await self._team_aliases.free(before.alias, claim)
+        await self._retire(team_id)
 
     # The audit
 
@@ -389,42 +418,36 @@ class Keys:
         if not changed:
             return
         alias = changed.get("alias", before.alias)
+        aliases = self._team_aliases if is_team else self._key_aliases
+        claim = old_claim = None
         if alias != before.alias:
-            await self._claim_alias(kind, alias, before.id)
+            old_claim = await aliases.claim_of(before.alias, before.id)
+            claim = await aliases.claim(alias, before.id)
         change = encode_attributes(changed, is_team=is_team)
         change = Change({**change.set, "updated": "+0"}, change.removed)
         tag = before.id if is_team else tokens.tag_of(before.id)
         done = await self._subjects.write(
-            "update", tag, "" if is_team else before.id, change, by=by, action=action, noted=changed
+            "update",
+            tag,
+            "" if is_team else before.id,
+            change,
+            by=by,
+            action=action,
+            noted=changed,
+            claim=claim,
         )
         if done != b"ok":
+            await aliases.give_up(alias, claim)
+            if done == b"late":
+                raise unavailable(1.0)
             raise _no_team(before.id) if is_team else _no_key(before.id)
-        if alias != before.alias:
-            await self._index.free(kind, before.alias, before.id)
+        await aliases.free(before.alias, old_claim)
 
-    async def _claim_alias(self, kind: str, alias: str | None, owner: str) -> bool:
-        """Take an alias; return whether it was not the owner's already.
-
-        Raises:
-            RequestError: it is another's.
-        """
-        if alias is None:
-            return False
-        if await self._index.claim(kind, alias, owner):
-            return True
-        holder = await self._index.holder(kind, alias) or ""
-        try:
-            there = await (self.key(holder) if kind == "key" else self.team(holder))
-        except RequestError:
-            there = None
-        if there is not None and there.alias == alias:
-            if holder == owner:
-                return False
-            raise RequestError(
-                "invalid_value", f"The alias '{alias}' is taken by another {kind}.", param="alias"
-            )
-        await self._index.take_over(kind, alias, owner)
-        return True
+    async def _retire(self, tag: str) -> None:
+        """Keep an owner that is gone for the reports; it may have been made anew meanwhile."""
+        await self._index.retire_owner(tag)
+        if await self._subjects.describe(tag):
+            await self._index.add_owner(tag)
 
 
 def _age(info: TeamInfo) -> tuple[datetime, str]:

@@ -116,7 +116,7 @@ class KeyInfo(TeamInfo):
     Attributes:
         team_id: of its team.
         expires: when it ends to be good.
-        old_secret_until: when the secret before the last rotation ends to be good.
+        old_secret_until: when the last of the secrets before ends to be good.
         digest: SHA-256 of the token.
     """
 
@@ -331,6 +331,6 @@ def read_subject(described: list[Any], team: str | None) -> TeamInfo:
         **common,
         team_id=text("team") and team,
         expires=moment(number("expires")),
-        old_secret_until=moment(number("old_until")),
+        old_secret_until=moment(number("olds_until")),
         digest=fields.get("secret", b""),
     )

@@ -10,6 +10,7 @@ from neev_provider.store import Script
 __all__ = [
     "ADMIT",
     "AUTHENTICATE",
+    "CLAIM",
     "DESCRIBE",
     "INDEX_PREFIX",
     "RECORD",
@@ -38,6 +39,7 @@ ADMIT: Final = _script("identify", "admit")
 AUTHENTICATE: Final = _script("identify", "authenticate")
 SETTLE: Final = _script("charge", "settle")
 REPLAY: Final = _script("charge", "replay")
+CLAIM: Final = _script("claim")
 RENEW: Final = _script("renew")
 SWEEP: Final = _script("sweep")
 RECORD: Final = _script("record")

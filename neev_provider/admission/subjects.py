@@ -15,6 +15,7 @@ from neev_provider.admission.scripts import DESCRIBE, RECORD, key_name, prefix_o
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from neev_provider.admission.aliases import Claim
     from neev_provider.admission.records import Change, TeamInfo
     from neev_provider.admission.rules import Clock
     from neev_provider.store import Store
@@ -38,7 +39,7 @@ class Subjects:
 
     async def write(
         self,
-        mode: Literal["create", "update", "delete"],
+        mode: Literal["create", "update", "rotate", "delete"],
         tag: str,
         key_id: str,
         change: Change,
@@ -46,6 +47,7 @@ class Subjects:
         by: str,
         action: str,
         noted: Mapping[str, Any],
+        claim: Claim | None = None,
     ) -> bytes:
         """Write one record.
 
@@ -57,6 +59,7 @@ class Subjects:
             by: who does it.
             action: what the audit calls it.
             noted: what the audit says of it; never a secret.
+            claim: on the alias that is written; sets how late that may be.
 
         Returns:
             record.lua's word: `ok`, or why nothing was done.
@@ -69,7 +72,7 @@ class Subjects:
             f":{key_id}" if key_id else "",
             by,
         ]
-        words += [json.dumps(what, default=str), len(change.set)]
+        words += [json.dumps(what, default=str), "" if claim is None else claim.until, len(change.set)]
         for name, value in change.set.items():
             words += [name, value]
         done: bytes = await self._store.run(RECORD, (key_name(tag, key_id),), [*words, *change.removed])

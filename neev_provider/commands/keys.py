@@ -200,7 +200,11 @@ def unblock(
 def rotate(
     key: KeyArgument,
     grace: Annotated[
-        str, typer.Option("--grace", help="For how long the old secret is good too, as 24h; at most 30d.")
+        str,
+        typer.Option(
+            "--grace",
+            help="For how long the old secret is good too, as 24h; at most 30d. 0s ends all old ones.",
+        ),
     ] = "0s",
     by: ByOption = None,
     as_json: JsonOption = False,

@@ -28,6 +28,7 @@ from neev_provider.contract.fields import (
     fallback_fields,
     forbidden_field,
     refuse_forbidden,
+    refuse_many_attempts,
 )
 from neev_provider.contract.other_routes import check_completion, check_messages_call, check_responses
 from neev_provider.contract.schema import peek_model, read_fields
@@ -61,4 +62,5 @@ __all__ = [
     "peek_model",
     "read_fields",
     "refuse_forbidden",
+    "refuse_many_attempts",
 ]

@@ -26,6 +26,7 @@ __all__ = [
     "fallback_fields",
     "forbidden_field",
     "refuse_forbidden",
+    "refuse_many_attempts",
 ]
 
 # Which host is called, with which key and headers, at which price: configuration's to say (DESIGN section 3,
@@ -122,6 +123,12 @@ LITELLM_ONLY_FIELDS: Final = _names(_LITELLM_ONLY)
 
 FALLBACK_FIELDS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 """Fields in which a request names other models; an entry may hold fields that LiteLLM puts over the request's own."""
+# What multiplies calls, and how much of it a client may ask for. Retries are those of the header
+# `x-litellm-num-retries`, fallbacks LiteLLM's own default of `max_fallbacks`, which does not bound the list.
+_RETRIES: Final = ("num_retries", "max_retries")
+_POLICIES: Final = ("retry_policy", "model_group_retry_policy")
+_MOST_RETRIES: Final = 9
+_MOST_FALLBACKS: Final = 5
 
 _LONGEST_NAME: Final = 256  # characters; a longer one is nobody's, and would take time to look at
 _SHOWN: Final = 100  # characters; a name that is refused by its form may go on for megabytes
@@ -180,3 +187,74 @@ def refuse_forbidden(names: Collection[str], known: frozenset[str] = frozenset()
             f"{name[:_SHOWN]} cannot be set in a request; it belongs to the gateway's configuration.",
             param=name[:_SHOWN],
         )
+
+
+def refuse_many_attempts(body: Mapping[str, object]) -> None:
+    """Refuse a request that LiteLLM would try for long: with many retries, or many models in place of its own.
+
+    Args:
+        body: the request, its values as objects or as the slices of JSON that they came as.
+
+    Raises:
+        RequestError: `invalid_value`, with the field as `param`.
+    """
+    names = [name for name in (*_RETRIES, *_POLICIES, *FALLBACK_FIELDS, "max_fallbacks") if name in body]
+    if not names:
+        return
+    values = {name: _decoded(name, body[name]) for name in names}
+    _check_retries(values)
+    if not _is_at_most(values.get("max_fallbacks"), _MOST_FALLBACKS):
+        raise _not_so_many("max_fallbacks", f"an integer from 0 to {_MOST_FALLBACKS}")
+    for name in FALLBACK_FIELDS:
+        targets = list(_targets(values.get(name)))
+        if len(targets) > _MOST_FALLBACKS:
+            raise _not_so_many(name, f"at most {_MOST_FALLBACKS} models")
+        for target in targets:
+            if isinstance(target, dict):  # its fields go over the request's
+                if not target.keys().isdisjoint(FALLBACK_FIELDS):
+                    raise RequestError(
+                        "invalid_value", f"{name} cannot hold fallbacks of its own.", param=name
+                    )
+                refuse_many_attempts(target)
+
+
+def _check_retries(values: Mapping[str, object]) -> None:
+    for name in _RETRIES:
+        if not _is_at_most(values.get(name), _MOST_RETRIES):
+            raise _not_so_many(name, f"an integer from 0 to {_MOST_RETRIES}")
+    for name in _POLICIES:
+        if not all(_is_at_most(number, _MOST_RETRIES) for number in _counts(values.get(name))):
+            raise _not_so_many(name, f"integers from 0 to {_MOST_RETRIES}")
+
+
+def _decoded(name: str, value: object) -> object:
+    if not isinstance(value, msgspec.Raw):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.DecodeError, RecursionError):  # a number of thousands of digits, or nested too deeply
+        raise RequestError("invalid_value", f"{name} cannot be read.", param=name) from None
+
+
+def _is_at_most(value: object, most: int) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most)
+
+
+def _counts(policy: object) -> Iterator[object]:
+    """Yield the counts of a policy, or of a policy for each of some groups; also what is no count."""
+    for each in policy.values() if isinstance(policy, dict) else [policy]:
+        yield from each.values() if isinstance(each, dict) else [each]
+
+
+def _targets(chain: object) -> Iterator[object]:
+    """Yield the models of a chain, and of the groups' chains that it may hold."""
+    for entry in chain if isinstance(chain, list) else [] if chain is None else [chain]:
+        if isinstance(entry, dict) and "model" not in entry:
+            for targets in entry.values():
+                yield from targets if isinstance(targets, list) else [targets]
+        else:
+            yield entry
+
+
+def _not_so_many(name: str, rule: str) -> RequestError:
+    return RequestError("invalid_value", f"{name} must be {rule}.", param=name)

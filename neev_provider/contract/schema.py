@@ -33,6 +33,9 @@ ModelName = Annotated[
 ShapeT = TypeVar("ShapeT", bound=Shape)
 
 _MOST_FIELDS: Final = 1000  # of a body; there are some fifty
+# An escape of a pair's first half that no second one follows. After an escaped backslash, it is none.
+_LONE_SURROGATE: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u|\\?$)", re.DOTALL)
+_END: Final = 64  # bytes
 _SLICES: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MODEL: Final = msgspec.json.Decoder(ModelName)
 
@@ -60,7 +63,7 @@ def read_fields(body: bytes) -> dict[str, msgspec.Raw]:
     except msgspec.DecodeError as error:
         # msgspec names the kind of fault and the byte, never the text.
         reason = str(error).removeprefix("JSON is malformed: ")
-        raise _not_json("it ends too early" if "truncated" in reason else reason) from None
+        raise _not_json(_why_truncated(body) if "truncated" in reason else reason) from None
     except UnicodeDecodeError as error:
         raise _not_json(f"invalid UTF-8 (byte {error.start})") from None
     except RecursionError:
@@ -136,6 +139,13 @@ class Schema(Generic[ShapeT]):
 _ABSENT: Final = re.compile(r"Object missing required field `(\w+)`")
 _BREACH: Final = re.compile(r"Invalid|Integer|Number|Expected `\w+` (?:[<>]|of length)")
 _INDEX: Final = re.compile(r"\[\d+\]")
+
+
+def _why_truncated(body: bytes) -> str:
+    """Return why msgspec found no end: for a lone surrogate near it, it says the same as for a body cut short."""
+    if _LONE_SURROGATE.search(body[-_END:]):
+        return "a string holds half of a surrogate pair, an escape of \\ud800 to \\udbff, alone"
+    return "it ends too early"
 
 
 def _not_json(reason: str) -> RequestError:

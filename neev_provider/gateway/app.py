@@ -5,6 +5,7 @@ Plain ASGI, no middleware: the hot path is a dictionary look-up and a call. Call
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from functools import cache
@@ -14,12 +15,14 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from neev_provider import __version__, openapi
+from neev_provider.admission import tokens
 from neev_provider.errors import NeevError, RequestError, ServerError, redact
 from neev_provider.gateway.admin import find_admin
 from neev_provider.gateway.chat import chat
 from neev_provider.gateway.exchange import ClientGoneError, Exchange
 from neev_provider.gateway.hand_over import hand_over
 from neev_provider.gateway.models import list_models, retrieve_model
+from neev_provider.gateway.request_facts import ABOUT_A_KNOWN_KEY
 from neev_provider.gateway.speech import speech
 
 if TYPE_CHECKING:
@@ -114,7 +117,19 @@ class Gateway:
             # Part of the answer is out: only breaking off tells the client that it is not whole.
             exchange.notes["error"] = error.code
             raise error
+        if "key_id" not in exchange.notes and error.code in ABOUT_A_KNOWN_KEY:
+            await self._note_refused(exchange)
         await exchange.fail(error)
+
+    async def _note_refused(self, exchange: Exchange) -> None:
+        """Note whose key was recognised, and refused for all that: by its id, without asking the store again."""
+        token = exchange.bearer()
+        key_id = None if token is None else tokens.id_of(token)
+        if key_id is not None:
+            exchange.notes["key_id"] = key_id
+        else:  # the master key, or one of the configuration
+            with contextlib.suppress(NeevError):
+                exchange.note_caller(await self._services.access.authenticate(token))
 
     async def _answer(self, exchange: Exchange) -> None:
         path: str = exchange.scope["path"]

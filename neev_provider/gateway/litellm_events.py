@@ -6,6 +6,7 @@ Called by `litellm_path.py`.
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -42,6 +43,8 @@ async def relay_events(exchange: Exchange, first: bytes, parts: AsyncIterator[by
     while part:
         events = splitter.feed(part)
         if events:
+            if exchange.facts.first_at is None and any(data_of(event) is not None for event in events):
+                exchange.facts.first_at = time.perf_counter()  # comments keep the connection alive, no more
             await exchange.write(b"".join([_in_our_words(exchange, event) for event in events]))
         part = await anext(parts, b"")
     rest = [_in_our_words(exchange, terminated(event)) for event in splitter.flush()]

@@ -23,6 +23,7 @@ from neev_provider.contract import (
     peek_model,
     read_fields,
     refuse_forbidden,
+    refuse_many_attempts,
 )
 from neev_provider.deployment import Timeouts
 from neev_provider.errors import NeevError, RequestError, ServerError, UpstreamError
@@ -185,7 +186,7 @@ class LiteLLMPath:
         Some of what is no object makes LiteLLM break the connection off, or answer 500.
 
         Raises:
-            RequestError: it is no JSON object, or sets what only configuration may.
+            RequestError: it is no JSON object, sets what only configuration may, or asks for many attempts.
         """
         if body is None:
             route = self._routes.find(path)
@@ -198,6 +199,7 @@ class LiteLLMPath:
         if exchange.facts.model is None:
             exchange.facts.model = peek_model(body)
         refuse_forbidden([*fields, *fallback_fields(fields)])
+        refuse_many_attempts(fields)
         if not bytes(fields.get("tools", _NO_TOOLS)).startswith((b"[", b"null")):
             raise RequestError("invalid_type", "tools must be an array.", param="tools")
         return body if model is None else msgspec.json.encode({**fields, "model": model})
@@ -244,7 +246,7 @@ class LiteLLMPath:
         is_stream = kind == _EVENTS
         await exchange.begin(response.status, client_headers(response.headers.items(), framed_anew=is_stream))
         if is_stream:
-            exchange.facts.is_stream, exchange.facts.first_at = True, now
+            exchange.facts.is_stream = True
             await self._relay_events(exchange, first, parts)
         else:
             if first:

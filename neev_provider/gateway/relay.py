@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from neev_provider.errors import UpstreamError
-from neev_provider.sse import EventSplitter, Signal, error_of, terminated, with_model, without_usage
+from neev_provider.sse import EventSplitter, Signal, data_of, error_of, terminated, with_model, without_usage
 from neev_provider.sse_envelope import Envelope
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ class EventRelay:
             return shown
         signal = self._meter.observe(event)
         if signal is None:
-            if self.first_at is None:  # the first one is never in an envelope that is known
+            # The first one is never in an envelope that is known. A comment that keeps the connection alive is none.
+            if self.first_at is None and data_of(event) is not None:
                 self.first_at = time.perf_counter()
             self._envelope.learn(event)
             return with_model(event, self._name)

@@ -5,13 +5,21 @@ Held by `exchange.py`, read by `request_metrics.py` and `tracing/`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from neev_provider.admission import Principal, Spent
     from neev_provider.tracing.spans import RequestTrace
 
-__all__ = ["RequestFacts"]
+__all__ = ["ABOUT_A_KNOWN_KEY", "RequestFacts"]
+
+ABOUT_A_KNOWN_KEY: Final = frozenset(
+    {
+        *("rate_limit_exceeded", "budget_exceeded", "model_not_allowed", "model_unpriced"),
+        *("key_blocked", "expired_api_key"),
+    }
+)
+"""Codes of refusals of a key whose secret was right."""
 
 
 class RequestFacts:
@@ -23,7 +31,7 @@ class RequestFacts:
         is_stream: whether the client asked for a stream.
         waited: seconds spent waiting for others: upstream, LiteLLM, the request's own body.
         begun_at: when the answer began; None before.
-        first_at: when the first chunk of a stream came; None before.
+        first_at: when the first event of a stream came that is no comment; None before.
         ended_at: when the answer had been sent; None before.
         deployment: name of the one that answered; None before.
         spent: what was charged; None if nothing could be.

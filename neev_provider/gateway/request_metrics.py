@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from neev_provider.admission import tokens
+from neev_provider.gateway.request_facts import ABOUT_A_KNOWN_KEY
 from neev_provider.metrics import families
 from neev_provider.metrics.charges import charge, holder
 from neev_provider.metrics.families import NONE
@@ -38,13 +39,6 @@ _NO_STATUS: Final = {"upstream_timeout": "timeout", "upstream_unavailable": "una
 _UPSTREAM_CODES: Final = (
     *("upstream_auth_error", "upstream_error", "upstream_bad_response"),
     *("upstream_unavailable", "upstream_timeout", "upstream_rate_limited"),
-)
-# Refusals of a key whose secret was right.
-_ABOUT_A_KNOWN_KEY: Final = frozenset(
-    {
-        *("rate_limit_exceeded", "budget_exceeded", "model_not_allowed", "model_unpriced"),
-        *("key_blocked", "expired_api_key"),
-    }
 )
 
 
@@ -190,7 +184,7 @@ class RequestMetrics:
         principal = exchange.facts.principal
         if principal is not None:
             return holder(self._recorder, principal)
-        token = exchange.bearer() if code in _ABOUT_A_KNOWN_KEY else None
+        token = exchange.bearer() if code in ABOUT_A_KNOWN_KEY else None
         key_id = None if token is None else tokens.id_of(token)
         if key_id is None:
             return NONE, NONE

@@ -11,6 +11,7 @@ import pytest
 from neev_provider.admission import Demand, Spent
 from neev_provider.admission.keys import Keys
 from neev_provider.admission.rules import AdmissionSettings, Clock
+from neev_provider.admission.settling import Settle
 from neev_provider.admission.spend import read_spend
 from neev_provider.admission.sweeping import sweep
 from neev_provider.admission.tokens import new_key_id, new_token
@@ -306,6 +307,59 @@ class TestBudgets:
         await access.flush()
         for subject in (await keys.team("again"), await keys.key(key_id)):
             assert (subject.spend_nanos, subject.held_nanos, subject.in_flight) == (COST, 0, 0)
+
+    @pytest.mark.parametrize("who", ["team", "key"])
+    async def test_nor_does_it_owe_for_a_call_that_had_expired_before(self, keys, access, clock, who):
+        token = new_token(new_key_id("again"))
+
+        async def make_key():
+            return (await keys.create_key(team="again", token=token, by="test")).key.id
+
+        await keys.create_team(team_id="again", by="test")
+        key_id = await make_key()
+        old = await access.admit(token, ONE)
+        clock.moved += 120_000
+        assert await sweep(access._store, clock) == (1, 10 * 100)
+        if who == "team":
+            await keys.delete_team("again", with_keys=True, by="test")
+            await keys.create_team(team_id="again", by="test")
+        else:
+            await keys.revoke_key(key_id, by="test")
+        await make_key()
+        old.settle(USED)
+        await access.flush()
+        assert (await keys.key(key_id)).spend_nanos == 0
+        assert (await keys.team("again")).spend_nanos == (0 if who == "team" else COST)
+
+    @pytest.mark.parametrize("days", [0, 2])
+    async def test_a_call_that_the_store_has_forgotten_is_charged_to_its_own_window(
+        self, keys, access, clock, days
+    ):
+        await keys.create_team({"budget_duration": "1mo"}, team_id="t", by="test")
+        key = (await keys.create_key({"budget_duration": "24h"}, team="t", by="test")).key
+        at = clock.moved + 1000
+        clock.moved += days * 86_400_000 + 2000
+        access._settler.add(
+            Settle(access._settler.process, 0, "t", "lost", key.id, at, cost_nanos=7, model="m")
+        )
+        await access.flush()
+        assert (await keys.key(key.id)).spend_nanos == (0 if days else 7)
+        assert (await keys.team("t")).spend_nanos == 7
+
+    async def test_and_not_to_an_account_that_was_made_since(self, keys, access, clock):
+        token = new_token(new_key_id(None))
+        key = (await keys.create_key(token=token, by="test")).key
+        at = clock.moved
+        await keys.revoke_key(key.id, by="test")
+        clock.moved += 120_000
+        await keys.create_key(token=token, by="test")
+        for number, moment in enumerate((at, clock.moved)):
+            lost = Settle(
+                access._settler.process, 0, key.id, f"lost{number}", key.id, moment, cost_nanos=7, model="m"
+            )
+            access._settler.add(lost)
+        await access.flush()
+        assert (await keys.key(key.id)).spend_nanos == 7
 
     async def test_the_refusal_names_whose_budget_it_is(self, keys, access):
         await keys.create_team({"max_budget": "0.000004"}, team_id="t", by="test")

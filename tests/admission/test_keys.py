@@ -12,8 +12,9 @@ from neev_provider.admission.declared import apply_plan, make_plan, read_declara
 from neev_provider.admission.rules import AdmissionSettings, period_of
 from neev_provider.admission.scripts import RECORD
 from neev_provider.admission.static import StaticKeys
+from neev_provider.admission.tokens import new_key_id, new_token
 from neev_provider.admission.virtual import VirtualKeys
-from neev_provider.errors import ConfigError, RequestError
+from neev_provider.errors import ConfigError, RequestError, ServerError
 from tests.admission.conftest import NOON
 
 ONE = Demand("m", 10, 10, output_cap=100, prompt_nanos=100, completion_nanos=300)
@@ -144,7 +145,9 @@ class TestTheRecord:
         assert (await keys.create_key({"alias": "bot"}, by="test")).key.alias == "bot"
 
     @pytest.mark.parametrize("change", ["revoke", "rename"])
-    async def test_an_alias_that_another_key_took_meanwhile_stays_its(self, keys, store, monkeypatch, change):
+    async def test_an_alias_that_another_key_took_meanwhile_stays_its(
+        self, keys, store, clock, monkeypatch, change
+    ):
         old = (await keys.create_key({"alias": "bot"}, by="test")).key
         run, new = store.run, []
 
@@ -152,6 +155,7 @@ class TestTheRecord:
             answer = await run(script, names, words)
             if script is RECORD and not new:
                 new.append(None)
+                clock.moved += 30_000
                 new[0] = await keys.create_key({"alias": "bot"}, by="another")
             return answer
 
@@ -162,6 +166,100 @@ class TestTheRecord:
             await keys.update_key(old.id, {"alias": "other"}, by="test")
         assert (await keys.find_key("bot")).id == new[0].key.id
         assert "taken" in (await refused(keys.create_key({"alias": "bot"}, by="test"))).message
+
+    @pytest.mark.parametrize("kind", ["key", "renamed key", "team"])
+    async def test_an_alias_is_not_taken_over_before_its_record_is_written(
+        self, keys, store, monkeypatch, kind
+    ):
+        async def make():
+            if kind == "team":
+                return await keys.create_team({"alias": "bot"}, by="test")
+            if kind == "key":
+                return await keys.create_key({"alias": "bot"}, by="test")
+            made = await keys.create_key(by="test")
+            return await keys.update_key(made.key.id, {"alias": "bot"}, by="test")
+
+        run, others = store.run, []
+
+        async def run_after_another(script, names, words):
+            if script is RECORD and "bot" in words and not others:
+                others.append(None)
+                others[0] = await refused(make())
+            return await run(script, names, words)
+
+        monkeypatch.setattr(store, "run", run_after_another)
+        await make()
+        assert others[0].message == (
+            f"The alias 'bot' is just being taken by another {kind.split()[-1]}; if that fails, it is free soon."
+        )
+
+    async def test_a_record_comes_too_late_for_an_alias_that_may_be_another_s(
+        self, keys, store, clock, monkeypatch
+    ):
+        run, overtaken = store.run, []
+
+        async def run_late(script, names, words):
+            if script is RECORD and not overtaken:
+                overtaken.append(None)
+                clock.moved += 30_000
+                overtaken[0] = (await keys.create_key({"alias": "bot"}, by="another")).key
+                words = (words[0], clock.moved, *words[2:])
+            return await run(script, names, words)
+
+        monkeypatch.setattr(store, "run", run_late)
+        with pytest.raises(ServerError, match="Try again"):
+            await keys.create_key({"alias": "bot"}, by="test")
+        assert [key.id for key in await keys.list_keys()] == [overtaken[0].id]
+        assert (await keys.find_key("bot")).id == overtaken[0].id
+
+    async def test_a_claim_without_a_record_gives_way(self, keys, store, clock, monkeypatch):
+        async def crash(*_, **__):
+            raise ConnectionError
+
+        with monkeypatch.context() as broken, pytest.raises(ConnectionError):
+            broken.setattr(keys._subjects, "write", crash)
+            await keys.create_key({"alias": "bot"}, by="test")
+        await refused(keys.create_key({"alias": "bot"}, by="test"))
+        clock.moved += 30_000
+        made = await keys.create_key({"alias": "bot"}, by="test")
+        assert (await keys.find_key("bot")).id == made.key.id
+
+    async def test_a_key_that_exists_already_keeps_its_alias(self, keys):
+        made = await keys.create_key({"alias": "bot"}, by="test")
+        await refused(keys.create_key({"alias": "bot"}, token=made.token, by="test"))
+        await refused(keys.create_key({"alias": "new"}, token=made.token, by="test"))
+        assert (await keys.find_key("bot")).id == made.key.id
+        await keys.create_key({"alias": "new"}, by="test")
+
+    @pytest.mark.parametrize("when", ["before it is retired", "while it is retired"])
+    @pytest.mark.parametrize("who", ["team", "key"])
+    async def test_what_is_made_anew_while_it_is_deleted_is_listed(self, keys, monkeypatch, who, when):
+        token = new_token(new_key_id(None))
+
+        async def make():
+            if who == "team":
+                return await keys.create_team(team_id="again", by="test")
+            return (await keys.create_key(token=token, by="test")).key
+
+        async def make_and_retire(tag):
+            monkeypatch.undo()
+            await make()
+            await keys._index.retire_owner(tag)
+
+        async def list_and_retire(tag):
+            monkeypatch.undo()
+            await keys._index.add_owner(tag)
+            await keys._retire(tag)
+
+        made = await make()
+        if when == "before it is retired":
+            monkeypatch.setattr(keys._index, "retire_owner", make_and_retire)
+        await (keys.delete_team if who == "team" else keys.revoke_key)(made.id, by="test")
+        if when == "while it is retired":
+            monkeypatch.setattr(keys._index, "add_owner", list_and_retire)
+            await make()
+        listed = await (keys.list_teams if who == "team" else keys.list_keys)()
+        assert [info.id for info in listed] == [made.id]
 
     async def test_a_team_with_keys_is_not_deleted_by_accident(self, keys, access):
         await keys.create_team(team_id="t", by="test")
@@ -204,6 +302,45 @@ class TestWhoIsLetIn:
         clock.moved += 60_000
         await refused(access.admit(made.token, ONE))
         await access.admit(new.token, ONE)
+
+    async def test_each_old_secret_is_good_for_its_own_grace(self, keys, access, clock):
+        made = await keys.create_key(by="test")
+        tokens = [made.token]
+        for grace in (60, 30, 10):
+            tokens.append((await keys.rotate_key(made.key.id, grace_seconds=grace, by="test")).token)
+        start = clock.moved
+        assert (await keys.key(made.key.id)).old_secret_until.timestamp() * 1000 == start + 60_000
+        for seconds, good in ((9.999, 4), (10, 3), (30, 2), (60, 1)):
+            clock.moved = start + seconds * 1000
+            ends = [*sorted([60, 30, 10])]
+            expected = [tokens[0]] * (seconds < ends[2]) + [tokens[1]] * (seconds < ends[1])
+            expected += [tokens[2]] * (seconds < ends[0]) + [tokens[3]]
+            assert len(expected) == good
+            for token in tokens:
+                if token in expected:
+                    await access.admit(token, ONE)
+                else:
+                    await refused(access.admit(token, ONE))
+
+    async def test_a_rotation_without_a_grace_ends_all_old_secrets(self, keys, access):
+        made = await keys.create_key(by="test")
+        tokens = [made.token]
+        for grace in (60, 60, 0):
+            tokens.append((await keys.rotate_key(made.key.id, grace_seconds=grace, by="test")).token)
+        for token in tokens[:-1]:
+            assert (await refused(access.admit(token, ONE))).code == "invalid_api_key"
+        await access.admit(tokens[-1], ONE)
+        assert (await keys.key(made.key.id)).old_secret_until is None
+
+    async def test_eight_old_secrets_are_good_at_most(self, keys, access, clock):
+        made = await keys.create_key(by="test")
+        for _ in range(8):
+            await keys.rotate_key(made.key.id, grace_seconds=60, by="test")
+        why = await refused(keys.rotate_key(made.key.id, grace_seconds=60, by="test"))
+        assert (why.status, why.param) == (400, "grace")
+        await access.admit(made.token, ONE)
+        clock.moved += 60_000
+        await keys.rotate_key(made.key.id, grace_seconds=60, by="test")
 
     async def test_models_of_key_and_team_must_both_allow(self, keys, access):
         await keys.create_team({"models": ["m", "n"]}, team_id="t", by="test")

@@ -27,13 +27,14 @@ from neev_provider.admission.rules import AdmissionSettings, Clock
 from neev_provider.admission.scripts import SETTLE, prefix_of, seen_name
 from neev_provider.admission.tokens import tag_of
 from neev_provider.admission.virtual import VirtualKeys
-from neev_provider.errors import NeevError
+from neev_provider.errors import NeevError, RequestError
 from neev_provider.store import Store
 from tests.admission.conftest import NOON, PATIENT
 from tests.admission.model import Key, Model, Subject
 
 STEPS = int(os.environ.get("TEST_STEPS", "800"))
 STEPS_IN_A_HISTORY = 50
+MOST_OLD_SECRETS = 8
 
 limits = st.fixed_dictionaries(
     {},
@@ -187,11 +188,16 @@ class Admission(RuleBasedStateMachine):
         key = self.known[which % len(self.known)]
         if key.id not in self.model.keys:
             return
+        good = {token: until for token, until in key.tokens.items() if until and until > self.clock.moved}
+        if grace and len(good) >= MOST_OLD_SECRETS:
+            with pytest.raises(RequestError, match="old secrets"):
+                self.await_(self.api.rotate_key(key.id, grace_seconds=grace, by="test"))
+            return
         made = self.await_(self.api.rotate_key(key.id, grace_seconds=grace, by="test"))
         newest = key.all_tokens[-1]
         key.tokens = {made.token: None}
         if grace:
-            key.tokens[newest] = self.clock.moved + grace * 1000
+            key.tokens |= good | {newest: self.clock.moved + grace * 1000}
         key.all_tokens.append(made.token)
         self.expire_described()
 

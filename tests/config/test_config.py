@@ -124,7 +124,10 @@ def test_other_sections_are_left_to_litellm(tmp_path, section):
             "litellm_settings.fallbacks[0]: 'nope' is not",
         ),
         (MINIMAL + "litellm_settings: {fallbacks: {a: nope}}", "litellm_settings.fallbacks: must be a list"),
-        (MINIMAL + "litellm_settings: {allowed_fails: x}", "litellm_settings.allowed_fails: must be a whole number"),
+        (
+            MINIMAL + "litellm_settings: {allowed_fails: x}",
+            "litellm_settings.allowed_fails: must be a whole number",
+        ),
         (
             MINIMAL + "litellm_settings: {callbacks: [neev_provider.plugn]}",
             "'neev_provider.plugn' does not exist",

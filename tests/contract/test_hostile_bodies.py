@@ -68,6 +68,18 @@ def test_what_is_not_json_is_invalid_json(refusal, body, parse):
     assert len(error.encode()) < 300
 
 
+@pytest.mark.parametrize("body", [b'{"a":"\\ud800"}', b'{"a":"\\\\\\uDBFF\\n"}', b'{"\\ud800":1}'])
+def test_a_lone_surrogate_at_the_end_is_named(refusal, body):
+    assert "surrogate" in refusal(body).message
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a":"\\ud800', b'{"a":"\\ud83d\\ude', b'{"a":"\\ud83d\\', b'{"a":"\\\\ud800"']
+)
+def test_a_body_cut_short_is_said_to_end_too_early(refusal, body):
+    assert refusal(body).message.endswith("it ends too early.")
+
+
 @pytest.mark.parametrize("parse", [parse_chat, parse_speech])
 @pytest.mark.parametrize("body", [b"[]", b"null", b'"model"', b"5", b"true", b'[{"model":"m"}]'])
 def test_json_that_is_not_an_object_is_said_to_be_so(refusal, body, parse):

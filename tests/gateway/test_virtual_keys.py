@@ -144,6 +144,29 @@ class TestBudgets:
 
 
 class TestLimits:
+    async def test_the_line_of_a_refused_request_names_its_key_and_of_a_strangers_none(self, served, keys):
+        made = await keys.create_key({"rpm_limit": 1, "models": ["house"]}, by="test")
+        blocked = await keys.create_key({"blocked": True}, by="test")
+        stranger = made.token[:-4] + "AAAA"
+        answered = [
+            await call(served, made.token, chat()),
+            await call(served, made.token, chat()),
+            await call(served, made.token, chat() | {"model": "gpt-oss-20b"}),
+            await call(served, blocked.token, chat()),
+            await call(served, stranger, chat()),
+        ]
+        assert [status for status, _, _ in answered] == [200, 429, 403, 401, 401]
+        found = [made.key.id] * 3 + [blocked.key.id, None]
+        ids = [headers["x-request-id"] for _, headers, _ in answered]
+        async with asyncio.timeout(5):
+            while not all(each in served.log() for each in ids):
+                await asyncio.sleep(0.05)
+        lines = {}
+        for line in served.log().splitlines():
+            if line.startswith("{") and (entry := json.loads(line)).get("request_id") in ids:
+                lines[entry["request_id"]] = entry
+        assert [lines[each].get("key_id") for each in ids] == found
+
     async def test_requests_a_minute_hold_over_all_processes(self, served, keys):
         made = await keys.create_key({"rpm_limit": 20}, by="test")
         answers = await asyncio.gather(*(call(served, made.token, chat()) for _ in range(100)))

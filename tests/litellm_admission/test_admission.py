@@ -123,6 +123,29 @@ class TestSpend:
         spent = (await settled(keys, made.key.id, 1)).spend_nanos
         assert 0 < spent <= 100 * 100 + 10 * 500
 
+    @pytest.mark.parametrize("stream", [False, True])
+    async def test_a_call_abandoned_between_its_retries_is_not_tried_again(self, http, keys, litellm, stream):
+        made = await keys.create_key({"max_parallel_requests": 1}, by="test")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await call(http, made.token, chat(fault="status=503", num_retries=9, stream=stream))
+        await settled(keys, made.key.id)
+        tried = len(litellm.emulator.requests())
+        assert tried
+        await asyncio.sleep(3)
+        assert len(litellm.emulator.requests()) == tried
+
+    @pytest.mark.parametrize("way", ["body", "header"])
+    async def test_a_client_cannot_ask_for_many_retries(self, http, keys, way):
+        made = await keys.create_key({}, by="test")
+        headers = {"Authorization": f"Bearer {made.token}"}
+        if way == "header":
+            headers["x-litellm-num-retries"] = "30"
+        body = chat(fault="status=503,times=1", **({"num_retries": 30} if way == "body" else {}))
+        async with http.post(CHAT, json=body, headers=headers) as response:
+            answer = await response.json()
+            assert (response.status, answer["error"]["param"]) == (400, "num_retries"), answer
+
     async def test_what_is_charged_is_what_the_emulator_counted(self, http, keys, litellm):
         made = await keys.create_key({"max_budget": 1}, by="test")
         litellm.emulator.clear()

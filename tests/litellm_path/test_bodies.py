@@ -140,6 +140,45 @@ class TestToLiteLLM:
             assert response.status == 200, await response.text()
         assert len(played.requests) == 1
 
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            *(("num_retries", value) for value in (10, -1, 10**30, 1.5, "3", True, [])),
+            ("max_retries", 10),
+            ("max_fallbacks", 6),
+            ("fallbacks", ["other"] * 6),
+            ("fallbacks", [{"house": ["other"] * 3}, {"other": ["house"] * 3}]),
+            ("context_window_fallbacks", [{"house": ["other"] * 6}]),
+            ("content_policy_fallbacks", [{"model": "other", "temperature": n / 10} for n in range(6)]),
+            ("fallbacks", [{"model": "other", "fallbacks": ["house"]}]),
+            ("retry_policy", {"InternalServerErrorRetries": 10}),
+            ("model_group_retry_policy", {"house": {"InternalServerErrorRetries": 10}}),
+            ("model_group_retry_policy", {"house": {"x": {"y": 1}}}),
+        ],
+    )
+    async def test_nor_does_what_would_be_tried_for_long(self, client, played, field, value):
+        async with client.post("/v1/messages", json={"model": "house", field: value}) as response:
+            error = (await response.json())["error"]
+            assert (response.status, error["code"], error["param"]) == (400, "invalid_value", field)
+        assert played.requests == []
+
+    @pytest.mark.parametrize("field", ["num_retries", "max_retries"])
+    async def test_nor_does_a_fallback_that_would_be(self, client, played, field):
+        for chain in ([{"model": "other", field: 10}], [{"house": [{"model": "other", field: 10}]}]):
+            body = {"model": "house", "fallbacks": chain}
+            async with client.post("/v1/messages", json=body) as response:
+                assert (response.status, await code_of(response)) == (400, "invalid_value")
+        assert played.requests == []
+
+    async def test_some_retries_and_fallbacks_are_passed_on(self, client, played):
+        played.answers(200, b"{}", content_type="application/json")
+        body = {"model": "house", "num_retries": 9, "max_retries": None, "max_fallbacks": 0}
+        body |= {"fallbacks": ["other", {"model": "other", "num_retries": 0}, {"house": ["other"] * 3}]}
+        body |= {"model_group_retry_policy": {"house": {"TimeoutErrorRetries": 9}}}
+        async with client.post("/v1/messages", json=body) as response:
+            assert response.status == 200, await response.text()
+        assert len(played.requests) == 1
+
     @pytest.mark.parametrize("tools", [5, "x", {}, True])
     async def test_nor_do_tools_that_litellm_stumbles_over(self, client, played, tools):
         async with client.post("/v1/messages", json={"model": "house", "tools": tools}) as response:

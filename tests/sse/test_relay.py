@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from neev_provider.gateway.litellm_events import relay_events
 from neev_provider.gateway.relay import EventRelay
+from neev_provider.gateway.request_facts import RequestFacts
 from neev_provider.sse import (
     DONE,
     EventSplitter,
@@ -132,6 +135,31 @@ class TestEnvelope:
     )
     def test_is_not_learnt_from_what_might_hide_something(self, chunk):
         assert opened(chunk, chunk).open(chunk) is None
+
+
+def test_the_first_chunk_is_not_a_comment_that_keeps_the_connection_alive():
+    work = EventRelay("house", StreamMeter(100), shows_usage=False)
+    assert work.digest(b": keep-alive\n\n") == b": keep-alive\n\n"
+    assert work.first_at is None
+    work.digest(text("a"))
+    assert work.first_at is not None
+
+
+async def test_nor_is_one_that_came_through_litellm():
+    seen = []
+
+    class Answer:
+        facts = RequestFacts()
+        scope: ClassVar = {"path": "/v1/chat/completions"}
+
+        async def write(self, data):
+            seen.append((data, self.facts.first_at is not None))
+
+    async def parts():
+        yield text("a")
+
+    await relay_events(Answer(), b": keep-alive\n\n", parts())
+    assert seen == [(b": keep-alive\n\n", False), (text("a"), True)]
 
 
 def reference(stream: bytes, *, shows_usage: bool) -> tuple[bytes, StreamMeter, bool]:

@@ -1,9 +1,11 @@
 -- Change the record of a key or a team, with its line in the audit.
 --
--- ARGV: 3 'create', 'update' or 'delete'; 4 suffix: ':<key id>', or '' for the team; 5 who; 6 what (JSON);
---   7 how many fields are set, these with their values, then the fields to remove.
+-- ARGV: 3 'create', 'update', 'rotate' or 'delete'; 4 suffix: ':<key id>', or '' for the team; 5 who; 6 what (JSON);
+--   7 before when it must be done (ms), or ''; 8 how many fields are set, these with their values, then the fields
+--   to remove.
 --   '+<ms>' as the value of a time is that much from now.
--- Returns 'ok', 'exists', 'absent', 'no_team', or 'has_keys'.
+-- Returns 'ok', 'exists', 'absent', 'no_team', 'has_keys', 'late', or
+-- 'too_many' old secrets.
 
 local mode, suffix = ARGV[3], ARGV[4]
 local is_key = suffix ~= ''
@@ -11,6 +13,7 @@ local name = prefix .. (is_key and 'key' .. suffix or 'team')
 local ids = prefix .. 'ids'
 local AUDIT_LENGTH = 500
 local AUDIT_TTL = 400 * 86400
+local MOST_OLD_SECRETS = 8
 local TIMES = {anchor = true, old_until = true, created = true, updated = true, expires = true}
 
 -- Calls in flight are not charged to whoever is made anew under this name: that account holds nothing for them.
@@ -37,6 +40,9 @@ local function note()
   return 'ok'
 end
 
+if ARGV[7] ~= '' and now >= tonumber(ARGV[7]) then
+  return 'late'
+end
 local exists = call('EXISTS', name) == 1
 if mode == 'delete' then
   if not exists then
@@ -56,13 +62,13 @@ end
 if mode == 'create' and (exists or (not is_key and call('EXISTS', ids) == 1)) then
   return 'exists'
 end
-if mode == 'update' and not exists then
+if (mode == 'update' or mode == 'rotate') and not exists then
   return 'absent'
 end
 
 local set, removed, values = {}, {}, {}
-local count = tonumber(ARGV[7])
-for i = 8, 7 + 2 * count, 2 do
+local count = tonumber(ARGV[8])
+for i = 9, 8 + 2 * count, 2 do
   local field, value = ARGV[i], ARGV[i + 1]
   local later = TIMES[field] and string.match(value, '^%+(%d+)$')
   if later then
@@ -72,9 +78,32 @@ for i = 8, 7 + 2 * count, 2 do
   set[#set + 1] = value
   values[field] = value
 end
-for i = 8 + 2 * count, #ARGV do
+for i = 9 + 2 * count, #ARGV do
   removed[#removed + 1] = ARGV[i]
   values[ARGV[i]] = ''
+end
+-- A secret whose grace is not over stays good however often the next ones are replaced; without a grace all old ones end.
+if mode == 'rotate' and values.old_until ~= '' then
+  local before = call('HMGET', name, 'secret', 'old_secret', 'old_until', 'older')
+  local older, good, last = before[4] and cmsgpack.unpack(before[4]) or {}, {}, values.old_until
+  if before[2] then
+    older[#older + 1] = before[2]
+    older[#older + 1] = tonumber(before[3])
+  end
+  for i = 1, #older, 2 do
+    if now < older[i + 1] then
+      good[#good + 1] = older[i]
+      good[#good + 1] = older[i + 1]
+      last = max(last, older[i + 1])
+    end
+  end
+  if #good / 2 >= MOST_OLD_SECRETS then
+    return 'too_many'
+  end
+  for field, value in pairs({old_secret = before[1], older = cmsgpack.pack(good), olds_until = last}) do
+    set[#set + 1] = field
+    set[#set + 1] = value
+  end
 end
 if mode == 'create' and is_key and values.team and call('EXISTS', prefix .. 'team') == 0 then
   return 'no_team'
@@ -115,7 +144,7 @@ local alias, team, models = record.alias or '', record.team or '', record.models
 call('HSET', name, 'p', cmsgpack.pack({
   record.secret or '', record.old_secret or '', number('old_until'), record.blocked == '1', number('expires'),
   number('rpm'), number('tpm'), number('parallel'), number('budget'), record.period or '', record.anchor or '',
-  team, models, alias .. '\0' .. team .. '\0' .. models,
+  team, models, alias .. '\0' .. team .. '\0' .. models, record.older and cmsgpack.unpack(record.older) or {},
 }))
 if is_key then
   call('SADD', ids, string.sub(suffix, 2))
