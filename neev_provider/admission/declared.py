@@ -179,20 +179,18 @@ async def make_plan(keys: Keys, declared: Declaration, *, prune: bool = False) -
 
     Raises:
         RequestError: a key is declared for another team than it has; its id names its team, so it must be made anew.
-            Or its team is neither there nor declared, or would be pruned. Or it would end in the past.
+            Or its team is neither there nor declared. Or it would end in the past.
         ServerError: the store is away.
     """
     teams = {team.id: team for team in await keys.list_teams()}
     all_keys = await keys.list_keys()
     present = {key.alias: key for key in all_keys if key.alias is not None}
     steps = [_team_step(name, wanted, teams.get(name)) for name, wanted in declared.teams.items()]
-    there_then = set(declared.teams) if prune else {*teams, *declared.teams}
     for name, wanted_key in declared.keys.items():
-        if wanted_key.team is not None and wanted_key.team not in there_then:
+        if wanted_key.team is not None and wanted_key.team not in {*teams, *declared.teams}:
             raise RequestError(
                 "invalid_value",
-                f"The key '{name}' is declared for {_of(wanted_key.team)}, which "
-                f"{'would be pruned' if wanted_key.team in teams else 'is not there'}: declare the team too.",
+                f"The key '{name}' is declared for {_of(wanted_key.team)}, which is not there: declare the team too.",
                 param="team",
             )
         steps += await _key_steps(keys, name, wanted_key, present.get(name))
@@ -206,9 +204,8 @@ async def make_plan(keys: Keys, declared: Declaration, *, prune: bool = False) -
         steps += [Step("revoke", "team", name, name) for name in teams if name not in named]
     for step in steps:
         if step.kind == "key":
-            refuse_past(
-                step.attributes
-            )  # before the first step is done; one that is there already may have ended
+            # Before the first step is done; one that is there already may have ended.
+            refuse_past(step.attributes)
     return [step for step in steps if step.action != "update" or step.attributes]
 
 

@@ -297,17 +297,11 @@ class TestApply:
         assert says in done.err
         assert "sk-neev" not in done.err.replace("sk-neev-x", "")
 
-    @pytest.mark.parametrize(
-        ("words", "says"),
-        [
-            ((), "is declared for the team 'nowhere', which is not there: declare the team too."),
-            (("--prune",), "is declared for the team 'there', which would be pruned: declare the team too."),
-        ],
-    )
-    def test_finds_a_team_that_is_missing_before_anything_is_done(self, neev, tmp_path, words, says):
+    @pytest.mark.parametrize("words", [(), ("--prune",)])
+    def test_finds_a_team_that_is_missing_before_anything_is_done(self, neev, tmp_path, words):
+        says = "is declared for the team 'nowhere', which is not there: declare the team too."
         neev("teams", "create", "there")
-        team = "there" if words else "nowhere"
-        (tmp_path / "keys.yaml").write_text(f"keys: [{{alias: a}}, {{alias: b, team: {team}}}]")
+        (tmp_path / "keys.yaml").write_text("keys: [{alias: a}, {alias: b, team: nowhere}]")
         for way in ("--dry-run", "--yes"):
             done = neev("keys", "apply", "-f", "keys.yaml", way, *words)
             assert (done.code, done.err) == (1, f"error: The key 'b' {says}\n")
