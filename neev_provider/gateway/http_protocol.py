@@ -29,9 +29,12 @@ __all__ = ["REFUSED_AT_ONCE", "Connection"]
 
 _log = logging.getLogger(__name__)
 
-_LINGER_SECONDS: Final = 1.0
+_LINGER_SECONDS: Final = 1.0  # without a byte
+_LINGER_LONGEST: Final = 10.0  # seconds in all
 _IDLE_SECONDS: Final = 1.0  # after which an idle connection may be closed in favour of others
-_LINGER_BYTES: Final = 1_000_000
+_LINGER_BYTES: Final = (
+    64_000_000  # several times the largest body: most clients send all of it before they read
+)
 _MAX_PIPELINED: Final = 64  # requests that wait on one connection
 REFUSED_AT_ONCE: Final = 256  # connections over the limit that are told so; more are closed without a word
 _NEVER: Final = math.inf
@@ -59,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._is_reading = True
         self._is_deaf = False  # what comes is thrown away
         self._lingering = False
+        self._linger_until = 0.0
         self._discarded = 0
         self._written = 0
         self._taken = 0
@@ -258,7 +262,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _close_after_answer(self, *, linger: bool) -> None:
-        """Close; lingering, only our side, until the client is done or a second has passed.
+        """Close; lingering, only our side, until the client is done or has been silent for a second.
 
         A socket that is closed with unread data resets the connection, and the client loses the answer.
         """
@@ -268,14 +272,19 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         elif not self._transport.is_closing():
             self._lingering = True
-            self._deadline = self.state.loop.time() + _LINGER_SECONDS
+            now = self.state.loop.time()
+            self._deadline, self._linger_until = now + _LINGER_SECONDS, now + _LINGER_LONGEST
             self._transport.write_eof()
             self.resume_reading()
 
     def _discard(self, size: int) -> None:
         self._discarded += size
-        if self._lingering and self._discarded > _LINGER_BYTES:
+        if not self._lingering:
+            return
+        if self._discarded > _LINGER_BYTES:
             self._transport.close()
+        else:
+            self._deadline = min(self._linger_until, self.state.loop.time() + _LINGER_SECONDS)
 
     # Flow control and time
 

@@ -54,7 +54,7 @@ def test_such_a_key_may_call_and_is_named_in_the_log(tmp_path, store):
     [
         ("[{alias: ci, key: sk-short}]", "neev.keys[0].key", "is too weak"),
         ("[{alias: ci, key: os.environ/CI_KEY}, {alias: ci2, key: os.environ/CI_KEY}]", "neev.keys[1]", "stands twice"),
-        ("[{alias: 'a b', key: os.environ/CI_KEY}]", "neev.keys[0].alias", "regex"),
+        ("[{alias: 'a b', key: os.environ/CI_KEY}]", "neev.keys[0].alias", "must be"),
         ("[{key: os.environ/CI_KEY}]", "neev.keys", "alias"),
         ("[{alias: ci, key: os.environ/NO_KEY}]", "neev.keys[0].key", "refers to NO_KEY, which is not set"),
     ],

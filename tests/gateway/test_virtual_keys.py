@@ -265,7 +265,8 @@ class TestKeys:
 
     async def test_a_blocked_and_an_expired_key_say_so(self, served, keys):
         blocked = await keys.create_key({"blocked": True}, by="test")
-        expired = await keys.create_key({"expires": datetime.now(UTC) - timedelta(seconds=1)}, by="test")
+        expired = await keys.create_key({"expires": datetime.now(UTC) + timedelta(seconds=0.5)}, by="test")
+        await asyncio.sleep(0.6)
         assert (await call(served, blocked.token, chat()))[2]["error"]["code"] == "key_blocked"
         assert (await call(served, expired.token, chat()))[2]["error"]["code"] == "expired_api_key"
 

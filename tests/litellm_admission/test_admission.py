@@ -321,7 +321,8 @@ class TestKeys:
 
     async def test_a_blocked_and_an_expired_key_say_so(self, http, keys):
         blocked = await keys.create_key({"blocked": True}, by="test")
-        expired = await keys.create_key({"expires": datetime.now(UTC) - timedelta(seconds=1)}, by="test")
+        expired = await keys.create_key({"expires": datetime.now(UTC) + timedelta(seconds=0.5)}, by="test")
+        await asyncio.sleep(0.6)
         assert "key_blocked" in (await call(http, blocked.token, chat()))[2]["error"]["message"]
         assert "expired_api_key" in (await call(http, expired.token, chat()))[2]["error"]["message"]
 

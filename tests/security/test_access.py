@@ -35,8 +35,10 @@ def wrong_secret(token: str) -> str:
 
 async def _expired(url: str) -> str:
     async with Store.from_url(url) as store:
-        past = datetime.now(UTC) - timedelta(seconds=1)
-        return (await Keys(store).create_key({"expires": past}, by="test")).token
+        soon = datetime.now(UTC) + timedelta(seconds=0.5)
+        made = await Keys(store).create_key({"expires": soon}, by="test")
+    await asyncio.sleep(0.6)
+    return made.token
 
 
 @pytest.fixture(scope="module")
