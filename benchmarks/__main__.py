@@ -11,8 +11,9 @@ import msgspec
 import typer
 from rich.console import Console
 
+from benchmarks import published
 from benchmarks.contestants import CONTESTANTS
-from benchmarks.report import as_markdown, as_tables, notes, ratios
+from benchmarks.report import as_markdown, as_tables, figures, notes, ratios
 from benchmarks.results import Settings
 from benchmarks.rig import Rig, RigError
 
@@ -34,6 +35,9 @@ def main(
     rate: Annotated[float, typer.Option(min=1, max=1000, help="Chunks per second of each stream.")] = 100.0,
     json: Annotated[Path, typer.Option(help="Where everything measured is written.")] = RESULTS
     / "latest.json",
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Put them into docs/performance.md too.")
+    ] = False,
     markdown: Annotated[Path, typer.Option(help="Where the table is written.")] = RESULTS / "latest.md",
 ) -> None:
     """Measure the gateway against LiteLLM: one core each, one rig, one run. Ctrl-C ends everything."""
@@ -67,6 +71,8 @@ def main(
     json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
     markdown.parent.mkdir(parents=True, exist_ok=True)
     markdown.write_text(as_markdown(report), encoding="utf-8")
+    if publish:
+        published.publish(published.DOCUMENTS / "performance.md", "bench", figures(report))
     console.print(f"Written: {json}, {markdown}", style="dim", highlight=False, markup=False)
     if any(result.failure for result in report.contestants):
         raise typer.Exit(1)

@@ -7,17 +7,19 @@ measured to `benchmarks/results/`.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
 from rich.console import Console
 
+from benchmarks import published
 from benchmarks.peer_contestants import PEERS
-from benchmarks.report import as_tables, notes, table_of, times_others
+from benchmarks.report import added_p50, as_tables, notes, table_of, times_others
 from benchmarks.results import (
     FLOOR,
     Report,
@@ -29,11 +31,15 @@ from benchmarks.results import (
 )
 from benchmarks.rig import Rig, RigError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 RESULTS: Final = Path(__file__).resolve().parent / "results"
 _NAMES: Final = ", ".join(peer.name for peer in PEERS)
 _KEYS: Final = 10_000
 _CHUNKS: Final = 100
 _RATE: Final = 50.0  # chunks per second of a stream
+_ALL: Final = "- : key, team, limits and budgets are checked in Valkey on every request"
 _PASSES: Final = ((1_000, 20), (100_000, 200))  # bytes of the prompt, parallel streams
 
 
@@ -50,6 +56,9 @@ def main(
     seconds: Annotated[float, typer.Option(min=0.2, max=60, help="Of each closed loop in each round.")] = 3.0,
     rounds: Annotated[int, typer.Option(min=1, max=20, help="How often everything is measured.")] = 3,
     directory: Annotated[Path, typer.Option(help="Where results are written.")] = RESULTS,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Put them into README.md and docs/ too.")
+    ] = False,
 ) -> None:
     """Measure other gateways beside ours: one core each, one rig, one run."""
     console = Console()
@@ -84,18 +93,20 @@ def main(
     directory.mkdir(parents=True, exist_ok=True)
     data = directory / "peers.json"
     data.write_bytes(msgspec.json.format(msgspec.json.encode(Both(reports)), indent=1) + b"\n")
-    (directory / "peers.md").write_text(page(reports), encoding="utf-8")
+    (directory / "peers.md").write_text("# The gateway and its peers\n\n" + page(reports), encoding="utf-8")
     _draw(directory, reports)
+    if publish:
+        published.publish(published.README, "peers", summary(reports))
+        published.publish(published.DOCUMENTS / "performance.md", "peers", page(reports).splitlines())
+        shutil.copy(directory / "peers.png", published.IMAGES / "peers.png")
     console.print(f"Written: {directory}/peers.json, peers.md, peers.png", style="dim", highlight=False)
 
 
 def page(reports: list[Report]) -> str:
-    """Return the run as a page that stands by itself."""
+    """Return the run with all its figures."""
     first = reports[0]
     machine = ", ".join(f"{name} {value}" for name, value in first.machine.items())
     lines = [
-        "# The gateway and its peers",
-        "",
         f"{first.date}, by `make bench-peers`. Machine: {machine}.",
         "One core for each contestant, the mock upstream and the load generator on the other; medians of",
         (
@@ -107,19 +118,65 @@ def page(reports: list[Report]) -> str:
         settings = report.settings
         lines += [
             "",
-            f"## Prompts of {settings.prompt_bytes // 1000} KB, {settings.streams} parallel streams",
+            f"### Prompts of {settings.prompt_bytes // 1000} KB, {settings.streams} parallel streams",
             "",
             *table_of(report),
             "",
             *(f"* {line}" for line in (*times_others(report), *notes(report))),
         ]
-    lines += ["", "## What each did not do", ""]
+    lines += ["", "### What each did not do", ""]
     lines += [
         f"* **{result.name}**{_versions(result.versions)}: {result.what}."
         + (f" Without: {result.without}." if result.without else "")
         for result in first.contestants
     ]
     return "\n".join([*lines, ""])
+
+
+def summary(reports: list[Report]) -> list[str]:
+    """Return the run as one table, a contestant a line; where the passes differ, both figures in one cell."""
+    first = reports[0]
+    machine = first.machine
+    passes = " and ".join(
+        f"{report.settings.prompt_bytes // 1000} KB and {report.settings.streams} streams"
+        for report in reports
+    )
+    lines = [
+        (
+            f"{first.date[:10]}, {machine['cpu']}, {machine['cores']} cores, one for each contestant, "
+            f"{machine['system']}, {machine['python']}; prompts of {passes}."
+        ),
+        "",
+        (
+            "|  | requests per CPU second | CPU µs per chunk | added p50 ms | memory MB | ready s | "
+            "does not do |"
+        ),
+        "|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for results in zip(*(report.contestants for report in reports), strict=True):
+        each = list(zip(reports, results, strict=True))
+        cells = [
+            _figures((one.median(requests_per_cpu_second) for _, one in each), ",.0f"),
+            _figures(
+                (
+                    one.median(lambda r, report=report: cpu_us_per_chunk(r, report.settings))
+                    for report, one in each
+                ),
+                ",.0f",
+            ),
+            _figures([added_p50(*each[0])], ".2f"),
+            _figures((one.median(lambda r: r.memory_bytes / 1e6) for _, one in each), ".0f"),
+            _figures([results[0].ready_seconds], ".2f"),
+        ]
+        shown = results[0]
+        lines.append(
+            f"| {shown.name}{_versions(shown.versions)} | {' | '.join(cells)} | {shown.without or _ALL} |"
+        )
+    return lines
+
+
+def _figures(values: Iterable[float | None], form: str) -> str:
+    return ", ".join("-" if value is None else format(value, form) for value in values)
 
 
 def _versions(versions: dict[str, str]) -> str:

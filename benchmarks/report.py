@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from benchmarks.results import ContestantResult, Report, Round
 
-__all__ = ["as_markdown", "as_tables", "notes", "ratios", "table_of", "times_others"]
+__all__ = ["added_p50", "as_markdown", "as_tables", "figures", "notes", "ratios", "table_of", "times_others"]
 
 _BASELINES: Final = ("litellm", "litellm-openai")  # what the others are compared with
 _NOISE_SHARE: Final = 0.05  # of the contestant's core, from which on a run is called disturbed
@@ -50,12 +50,18 @@ def _not_for_floor(
     return lambda report, result: _NONE if result.name == FLOOR else cell(report, result)
 
 
-def _added_p50(report: Report, result: ContestantResult) -> str:
+def added_p50(report: Report, result: ContestantResult) -> float | None:
+    """Return the median latency at one connection, less the floor's, in milliseconds."""
     own, floor = (
         one.median(lambda measured: when_answered(measured.single, measured.single.p50_ms))
         for one in (result, report.floor)
     )
-    return _NONE if own is None or floor is None else f"{own - floor:.2f}"
+    return None if own is None or floor is None else own - floor
+
+
+def _added_p50(report: Report, result: ContestantResult) -> str:
+    value = added_p50(report, result)
+    return _NONE if value is None else f"{value:.2f}"
 
 
 def _ready(_report: Report, result: ContestantResult) -> str:
@@ -184,6 +190,11 @@ def notes(report: Report) -> list[str]:
 
 def as_markdown(report: Report) -> str:
     """Return the run as a page that stands by itself."""
+    return "\n".join(["# Benchmark", "", "The method is in `docs/performance.md`.", "", *figures(report), ""])
+
+
+def figures(report: Report) -> list[str]:
+    """Return when, where and how it was measured, and all of it, as lines of Markdown."""
     settings = report.settings
     asked = (
         f"Medians of {settings.rounds} interleaved rounds of {settings.seconds:g} s at one and at "
@@ -195,23 +206,17 @@ def as_markdown(report: Report) -> str:
         f"* **{result.name}**: {result.what}{_in_brackets(result.versions)}"
         for result in (report.floor, *report.contestants)
     ]
-    return "\n".join(
-        [
-            "# Benchmark",
-            "",
-            f"{report.date}, by `python -m benchmarks`; the method is in `docs/performance.md`.",
-            asked,
-            "",
-            f"Machine: {machine}.",
-            "",
-            *described,
-            "",
-            *table_of(report),
-            "",
-            *(f"* {line}" for line in (*ratios(report), *notes(report))),
-            "",
-        ]
-    )
+    return [
+        f"{report.date}, by `make bench`. {asked}",
+        "",
+        f"Machine: {machine}.",
+        "",
+        *described,
+        "",
+        *table_of(report),
+        "",
+        *(f"* {line}" for line in (*ratios(report), *notes(report))),
+    ]
 
 
 def table_of(report: Report) -> list[str]:

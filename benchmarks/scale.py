@@ -7,6 +7,7 @@ in `docs/scaling.md`. CPU and time in the store are what is compared: rates depe
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -20,6 +21,7 @@ import typer
 import uvloop
 from rich.console import Console
 
+from benchmarks import published
 from benchmarks.admission import DEMAND, KEYS_PER_TEAM, SPENT, make_tokens, measure
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.results import ContestantResult, Settings, cpu_ms_per_request, cpu_us_per_chunk
@@ -171,12 +173,10 @@ def _run(say: Console, settings: Settings, contestants: list) -> list[Contestant
 def page(curves: list[Curve]) -> str:
     """Return the tables as Markdown."""
     lines = [
-        "# Growth",
-        "",
         f"{datetime.now(UTC).isoformat(timespec='minutes')}, by `python -m benchmarks.scale`.",
     ]
     for curve in curves:
-        lines += ["", f"## {curve.title}", "", f"| {' | '.join(curve.columns)} |"]
+        lines += ["", f"### {curve.title}", "", f"| {' | '.join(curve.columns)} |"]
         lines.append(f"|{'---:|' * len(curve.columns)}")
         lines += [f"| {' | '.join(_shown(value) for value in row)} |" for row in curve.rows]
     return "\n".join([*lines, ""])
@@ -200,6 +200,7 @@ def _shown(value: float) -> str:
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="Shorter, noisier.")] = False,
     directory: Annotated[Path, typer.Option(help="Where results are written.")] = RESULTS,
+    publish: Annotated[bool, typer.Option("--publish", help="Put them into docs/ too.")] = False,
 ) -> None:
     """Measure how cost grows."""
     from tests.store.servers import server  # noqa: PLC0415 - found from the repository's root only
@@ -221,8 +222,11 @@ def main(
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "scale.json").write_bytes(msgspec.json.format(msgspec.json.encode(curves), indent=1) + b"\n")
     text = page(curves)
-    (directory / "scale.md").write_text(text, encoding="utf-8")
+    (directory / "scale.md").write_text(f"# Growth\n\n{text}", encoding="utf-8")
     _draw(directory)
+    if publish:
+        published.publish(published.DOCUMENTS / "scaling.md", "growth", text.splitlines())
+        shutil.copy(directory / "scale.png", published.IMAGES / "scale.png")
     say.print(text, markup=False, highlight=False)
 
 
