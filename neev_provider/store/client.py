@@ -272,9 +272,7 @@ class Store:
         node, asking = self._node(self._slots[slot]), False
         while True:
             try:
-                if asking:
-                    await node.call("ASKING")
-                return await node.call(*words)
+                return await node.call(*words, asking=asking)
             except ServerError:
                 # A replica may have taken its place: look before the next call.
                 self._slots = []

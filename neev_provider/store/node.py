@@ -86,8 +86,12 @@ class Node:
         """Whether there is a connection now."""
         return self._connection is not None and not self._connection.gone
 
-    async def call(self, *words: Word) -> Any:
+    async def call(self, *words: Word, asking: bool = False) -> Any:
         """Return the server's reply.
+
+        Args:
+            words: of the command.
+            asking: whether a cluster said that this server is to be asked once for what is on its way there.
 
         Raises:
             UnknownOutcomeError: no reply in time.
@@ -99,6 +103,8 @@ class Node:
             if connection is None or connection.gone:
                 connection = await self._connected()
             kind = UnknownOutcomeError
+            if asking:  # it holds for the next command alone: nothing may come between the two
+                connection.call("ASKING").add_done_callback(_retrieved)
             reply = await connection.call(*words)
         except hiredis.ReplyError:
             self._breaker.succeeded()
@@ -175,7 +181,7 @@ class Node:
         _LOG.warning("the store %s answers again", self.name)
 
 
-def _retrieved(task: asyncio.Task[Connection]) -> None:
+def _retrieved(task: asyncio.Future[Any]) -> None:
     """Keep asyncio from reporting a failure that everybody who waited for it has left."""
     if not task.cancelled():
         task.exception()

@@ -160,6 +160,14 @@ async def test_a_cluster_is_asked_where_a_name_lies_and_a_moved_slot_is_followed
             assert nodes[0].client().execute_command("CLUSTER KEYSLOT", name) == 0
             await store.call(name, "SET", name, "1")
             assert nodes[1].client().get(name) == b"1"
+            # And while it is on its way to the third, many ask for what has gone before.
+            nodes[2].client().execute_command("CLUSTER SETSLOT", 0, "IMPORTING", ids[1])
+            nodes[1].client().execute_command("CLUSTER SETSLOT", 0, "MIGRATING", ids[2])
+            await store.run(ECHO, (name + "x",), ("the third knows the script now",))
+            nodes[2].client().config_resetstat()
+            replies = await asyncio.gather(*(store.run(ECHO, (name + "x",), (str(n),)) for n in range(50)))
+            assert [int(value) for _, value in replies] == list(range(50))
+            assert nodes[2].client().info("commandstats")["cmdstat_asking"]["calls"] == 50
     finally:
         for node in nodes:
             node.stop()
