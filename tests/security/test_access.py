@@ -210,6 +210,9 @@ class TestComparison:
             line.strip()
             for file in folder.glob("*.lua")
             for line in file.read_text().splitlines()
-            if "SECRET]" in line and not line.strip().startswith("--")
+            if ("SECRET]" in line or "digest" in line) and "==" in line
         ]
-        assert compared == ["local is_new, is_old = digest == key[SECRET], digest == key[OLD_SECRET]"]
+        assert compared == [
+            "if digest == key[SECRET] or (digest == key[OLD_SECRET] and key[OLD_UNTIL] and now < key[OLD_UNTIL]) then",
+            "if digest == older[i] and now < older[i + 1] then",
+        ]
