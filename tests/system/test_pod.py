@@ -35,6 +35,7 @@ VALUES = {
     },
     "keysJob": {"existingSecret": "tokens"},
     "upstream": {"baseUrl": "http://upstream:8000/v1"},
+    "networkPolicy": {"upstreamPorts": [8000]},
     "service": {"port": 4000},  # nothing here maps a Service's port to a pod's
     "drain": {"preStopSeconds": 1, "graceSeconds": GRACE},
 }
