@@ -137,14 +137,13 @@ def summary(reports: list[Report]) -> list[str]:
     """Return the run as one table, a contestant a line; where the passes differ, both figures in one cell."""
     first = reports[0]
     machine = first.machine
-    passes = " and ".join(
-        f"{report.settings.prompt_bytes // 1000} KB and {report.settings.streams} streams"
-        for report in reports
+    passes = " / ".join(
+        f"{report.settings.prompt_bytes // 1000} KB, {report.settings.streams} streams" for report in reports
     )
     lines = [
         (
             f"{first.date[:10]}, {machine['cpu']}, {machine['cores']} cores, one for each contestant, "
-            f"{machine['system']}, {machine['python']}; prompts of {passes}."
+            f"{machine['system']}, {machine['python']}. Where there are two figures: prompts of {passes}."
         ),
         "",
         (
@@ -176,7 +175,7 @@ def summary(reports: list[Report]) -> list[str]:
 
 
 def _figures(values: Iterable[float | None], form: str) -> str:
-    return ", ".join("-" if value is None else format(value, form) for value in values)
+    return " / ".join("-" if value is None else format(value, form) for value in values)
 
 
 def _versions(versions: dict[str, str]) -> str:

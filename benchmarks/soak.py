@@ -217,11 +217,19 @@ async def hold(run: Run, minutes: float, rate: float) -> None:
     await check_what_is_left(run, first)
 
 
+def fifths(values: list[float]) -> list[list[float]]:
+    """Return the values in five parts, none of them empty."""
+    return [
+        values[n * len(values) // 5 : max((n + 1) * len(values) // 5, n * len(values) // 5 + 1)]
+        for n in range(5)
+    ]
+
+
 def check_memory(run: Run) -> None:
     """Compare the second fifth of the run with the last."""
     for (process, figure), values in run.samples.items():
-        fifth = max(1, len(values) // 5)
-        before, after = statistics.median(values[fifth : 2 * fifth]), statistics.median(values[-fifth:])
+        _, second, _, _, last = fifths(values)
+        before, after = statistics.median(second), statistics.median(last)
         if figure == "memory" and process != "emulator":
             grown = after > before * GROWTH and after - before > SOME_BYTES
             run.expect(
@@ -267,9 +275,7 @@ async def check_what_is_left(run: Run, first: dict[str, dict[tuple[tuple[str, st
 def compare(run: Run, rows: list[DaySpend], counted: dict[str, dict[str, int]]) -> None:
     """Compare what was charged for each model with what the emulator produced."""
     catalog = Catalog.load()
-    table = Table(
-        "model", "requests", "tokens in", "tokens out", "charged, nano-USD", "upstream's count, nano-USD"
-    )
+    table = _table("model", "requests", "tokens in", "tokens out", "nano-USD charged", "upstream's count")
     for model in (EXACT, THROUGH, LEFT):
         price = catalog.get(model).price
         assert price is not None
@@ -292,21 +298,30 @@ def compare(run: Run, rows: list[DaySpend], counted: dict[str, dict[str, int]]) 
     Console().print(table)
 
 
+def _table(first: str, *others: str) -> Table:
+    """Return a table that has room in a terminal of 80 columns."""
+    table = Table(first, box=None, pad_edge=False)
+    for name in others:
+        table.add_column(name, justify="right" if len(others) > 1 else "left")
+    return table
+
+
 def report(run: Run, minutes: float) -> None:
     """Print what was done and seen."""
     console = Console()
-    table = Table("call", "answers")
+    table = _table("call", "answers")
     for scenario, _, _ in SCENARIOS:
         got = {said: n for (name, said), n in run.answers.items() if name == scenario.__name__}
         table.add_row(scenario.__name__, ", ".join(f"{n:,} x {said}" for said, n in sorted(got.items())))
     console.print(table)
-    processes = Table("process", "memory, MiB: first", "last", "most", "files: most")
+    processes = _table(
+        "process", "MiB at first", *(f"{n}/5" for n in range(1, 6)), "at most", "files at most"
+    )
     for process in sorted({process for process, _ in run.samples}):
         memory = [value / 2**20 for value in run.samples[process, "memory"]]
         files = run.samples.get((process, "files"), [0.0])
-        processes.add_row(
-            process, f"{memory[0]:.1f}", f"{memory[-1]:.1f}", f"{max(memory):.1f}", f"{max(files):.0f}"
-        )
+        course = (memory[0], *map(statistics.median, fifths(memory)), max(memory))
+        processes.add_row(process, *(f"{value:.1f}" for value in course), f"{max(files):.0f}")
     console.print(processes)
     if run.wrong:
         console.print(*(f"[red]wrong:[/red] {said}" for said in run.wrong), sep="\n")
