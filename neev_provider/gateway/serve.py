@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from neev_provider import settings
 from neev_provider.config import load_config
+from neev_provider.config_checks import check_for_litellm
 from neev_provider.errors import ServerError
 from neev_provider.gateway import parts
 from neev_provider.gateway.environment import (
@@ -64,6 +65,8 @@ async def serve(flags: Flags, environ: Mapping[str, str], console: Console) -> N
         # Off by default, since nothing is sent anywhere unasked; whoever sets the variable himself has the last word.
         environment.variables["OTEL_SDK_DISABLED"] = environ.get("OTEL_SDK_DISABLED", "false")
     options = resolve(flags, config.neev, terminal=console.is_terminal)
+    if options.litellm and options.litellm_url is None:
+        check_for_litellm(config.document, str(config.path))
     parts.require_free("--port", options.host, options.port)
     async with AsyncExitStack() as held:
         if options.metrics_port:
