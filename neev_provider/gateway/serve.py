@@ -142,6 +142,8 @@ class _Root:
                 self.config, environ[settings.BASE_URL_VARIABLE], self.options.state
             )
             litellm, litellm_url = parts.litellm(self.options, environ, rendered)
+            # Started last, but stopped after the workers: it has to end what they still answer.
+            self.supervisor.keep_place(litellm.name)
         with self.console.status("Starting the gateway ..."):
             workers = range(self.options.workers)
             specs = [parts.worker(self.options, environ, number, litellm_url) for number in workers]

@@ -92,7 +92,7 @@ CONTRADICTIONS = {
     ),
     "a grace shorter than the drain": (
         {"terminationGracePeriodSeconds": 600},
-        "terminationGracePeriodSeconds=600 is shorter than the drain: at least 615",
+        "terminationGracePeriodSeconds=600 is shorter than the drain: at least 625",
     ),
     "a ServiceMonitor of nothing": (
         {"metrics": {"enabled": False, "serviceMonitor": {"enabled": True}}},

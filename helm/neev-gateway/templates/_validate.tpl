@@ -68,10 +68,11 @@ may be is in values.schema.json.
 {{- else if or $external.url $external.existingSecret $external.existingSecretUrlKey }}
 - store.external names a store, but store.mode is {{ $store.mode }}: set store.mode=external.
 {{- end }}
-{{- $needed := add .Values.drain.preStopSeconds .Values.drain.graceSeconds 5 }}
+{{- /* Beyond the grace: cut requests are settled (6 s), then LiteLLM, which ends last, reports its own (5 s). */}}
+{{- $needed := add .Values.drain.preStopSeconds .Values.drain.graceSeconds 15 }}
 {{- with .Values.terminationGracePeriodSeconds }}
 {{- if lt (int .) (int $needed) }}
-- terminationGracePeriodSeconds={{ . }} is shorter than the drain: at least {{ $needed }} (drain.preStopSeconds + drain.graceSeconds + 5), or lower those.
+- terminationGracePeriodSeconds={{ . }} is shorter than the drain: at least {{ $needed }} (drain.preStopSeconds + drain.graceSeconds + 15), or lower those.
 {{- end }}
 {{- end }}
 {{- if and (not .Values.metrics.enabled) (or .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled .Values.metrics.prometheusRule.enabled .Values.metrics.dashboards.enabled) }}
