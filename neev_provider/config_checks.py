@@ -112,6 +112,7 @@ def check_document(document: Mapping[str, Any], names: set[str], source: str) ->
     for index, entry in enumerate(document["model_list"]):
         _check_prices(entry.get("model_info") or {}, f"model_list[{index}].model_info", source)
     _check_own(document, source)
+    _check_providers(document, source)
     _check_choices(document, source)
 
 
@@ -133,6 +134,21 @@ def _check_choices(document: Mapping[str, Any], source: str) -> None:
         if strategy is not None:
             place = f"{_ROUTER}.routing_groups[{index}].routing_strategy"
             _chosen(strategy, (*ROUTING_STRATEGIES, "priority"), source, place)
+
+
+def _check_providers(document: Mapping[str, Any], source: str) -> None:
+    """Refuse what is nearly our provider's name: LiteLLM has none that begins with it."""
+    handlers = (document.get("litellm_settings") or {}).get("custom_provider_map") or ()
+    known = {_PROVIDER, *(handler.get("provider") for handler in handlers)}
+    for index, entry in enumerate(document["model_list"]):
+        provider, slash, model = entry["litellm_params"]["model"].partition("/")
+        if slash and provider not in known and provider.lower().startswith(_PROVIDER):
+            raise ConfigError(
+                source,
+                f"model_list[{index}].litellm_params.model",
+                f"'{provider}' is not a provider that LiteLLM knows",
+                f"Did you mean {_PROVIDER}/{model}?",
+            )
 
 
 def check_for_litellm(document: Mapping[str, Any], source: str) -> None:

@@ -225,6 +225,15 @@ def test_other_sections_are_left_to_litellm(tmp_path, section):
             "litellm_params.wieght: is not a setting that LiteLLM knows. ",
         ),
         (MINIMAL.replace("}}]", ", wieght: 2}}]"), "Did you mean weight?"),
+        (
+            MINIMAL.replace("neev/", "Neev/"),
+            "'Neev' is not a provider that LiteLLM knows. Did you mean neev/gpt-",
+        ),
+        (MINIMAL.replace("neev/", "neevai/"), "Did you mean neev/gpt-oss-120b?"),
+        (
+            MINIMAL + "neev: {keys: [{alias: a b, key: x}]}",
+            "neev.keys[0].alias: must be 1 to 64 letters, digits, dots, hyphens and underscores.",
+        ),
         (MINIMAL.replace("}}]", ", rmp: 5}}]"), "Did you mean rpm?"),
         (MINIMAL.replace("}}]", ", tmp: 5}}]"), "Did you mean tpm?"),
         (MINIMAL.replace("}}]", ", ordr: 1}}]"), "Did you mean order?"),
@@ -278,6 +287,8 @@ def test_a_fault_names_its_place_and_rule(tmp_path, text, expected):
         "model_list: [{model_name: a, litellm_params: {model: gpt-oss-120b, custom_llm_provider: openai}}]",
         MINIMAL.replace("}}]", ", itpm: 5, otpm: 5, max_retries: 0, aws_region_name: x, seed: 1}}]"),
         MINIMAL + "router_settings: {model_group_alias: {a: a, b: a}}",
+        MINIMAL.replace("neev/", "neevish/")
+        + "litellm_settings: {custom_provider_map: [{provider: neevish, custom_handler: neev_provider.neev}]}",
         MINIMAL.replace("model_name: a", "model_name: '*'")
         + "router_settings: {model_group_alias: {b: c, c: d}}",
         MINIMAL + "router_settings: {routing_strategy: null}",
