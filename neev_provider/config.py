@@ -230,6 +230,19 @@ def _deployment(
         raise ConfigError(
             source, place, f"'{neev_id}' is not in the catalog", f"{hint}A new model goes under neev.models."
         )
+    known = catalog.get(model.lower())
+    # OpenAI has speech models of the same names, which LiteLLM knows without a prefix.
+    if (
+        known is not None
+        and known.modality == "chat"
+        and not raw["litellm_params"].get("custom_llm_provider")
+    ):
+        raise ConfigError(
+            source,
+            place,
+            f"'{model}' names no provider, so LiteLLM cannot tell whose it is and leaves it out",
+            f"Write {_PREFIX}{known.id}, or another provider's prefix.",
+        )
     return ConfiguredDeployment(
         entry.model_name,
         model,

@@ -7,20 +7,22 @@ fallback at the first failure. Called by `config.py`.
 from __future__ import annotations
 
 import difflib
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 import neev_provider
 from neev_provider.errors import ConfigError
-from neev_provider.router_names import ROUTER_NAMES
+from neev_provider.router_names import CACHE_TYPES, CHOICES, ROUTER_NAMES, ROUTING_STRATEGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-__all__ = ["check_document", "check_spelling"]
+__all__ = ["check_document", "check_for_litellm", "check_spelling"]
 
 _NAMELIKE: Final = 0.9  # of `difflib`'s ratio: one letter of ten, or two that changed places
 _SECTIONLIKE: Final = 0.85  # none of LiteLLM's own sections is as near to another
 _ROUTERLIKE: Final = 0.75  # its names are all known; one that is not near any may be a newer LiteLLM's
+_PARAMLIKE: Final = 0.85  # the names are short, and others are the provider's
 _PRICELIKE: Final = 0.95  # LiteLLM has many prices, whose long names differ by a word
 _CHAINS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 _ENTRY: Final = "model_name litellm_params model_info"
@@ -38,19 +40,20 @@ _SETTINGS: Final[Mapping[str, str]] = {
     """,
 }
 _PARAMS: Final = """
-    allowed_openai_params api_base api_key cooldown_time extra_headers max_parallel_requests model num_retries
-    order rpm stream_timeout timeout tpm weight
+    allowed_openai_params api_base api_key cooldown_time extra_headers itpm max_parallel_requests model num_retries
+    order otpm rpm stream_timeout timeout tpm weight
 """
 _INFO: Final = """
     cache_creation_input_token_cost cache_read_input_token_cost input_cost_per_character input_cost_per_token
     max_input_tokens max_output_tokens output_cost_per_token
 """
 _ROUTER: Final = "router_settings"
+_PROVIDER: Final = "neev"
 _SECTIONS: Final = ("model_list", "environment_variables", "neev", _ROUTER, *_SETTINGS)
 
 
 def check_spelling(document: Mapping[str, Any], source: str) -> None:
-    """Refuse names that differ by a letter from a known one.
+    """Refuse names that differ by a letter, or by the order of their letters, from a known one.
 
     Args:
         document: what YAML gave.
@@ -68,7 +71,8 @@ def check_spelling(document: Mapping[str, Any], source: str) -> None:
         place = f"model_list[{index}]"
         _spelt(entry, _ENTRY.split(), source, place)
         if isinstance(entry, dict):
-            _spelt(entry.get("litellm_params"), _PARAMS.split(), source, f"{place}.litellm_params")
+            params = f"{place}.litellm_params"
+            _spelt(entry.get("litellm_params"), _PARAMS.split(), source, params, _PARAMLIKE)
             _spelt(entry.get("model_info"), _INFO.split(), source, f"{place}.model_info", _PRICELIKE)
 
 
@@ -83,9 +87,13 @@ def check_document(document: Mapping[str, Any], names: set[str], source: str) ->
     Raises:
         ConfigError: there is one.
     """
-    aliases = (document.get("router_settings") or {}).get("model_group_alias") or {}
+    router = document.get(_ROUTER) or {}
+    aliases = router.get("model_group_alias") or {}
+    _check_aliases(aliases, names, source)
     if not any("*" in name for name in names):
-        known = names | set(aliases) | {"*"}
+        groups = {group.get("group_name") for group in _mappings(router.get("routing_groups"))}
+        ids = {(entry.get("model_info") or {}).get("id") for entry in document["model_list"]}
+        known = names | set(aliases) | groups | ids | {"*"}
         for place, name in _named(document):
             if name not in known:
                 raise ConfigError(
@@ -104,6 +112,110 @@ def check_document(document: Mapping[str, Any], names: set[str], source: str) ->
     for index, entry in enumerate(document["model_list"]):
         _check_prices(entry.get("model_info") or {}, f"model_list[{index}].model_info", source)
     _check_own(document, source)
+    _check_providers(document, source)
+    _check_choices(document, source)
+
+
+def _check_choices(document: Mapping[str, Any], source: str) -> None:
+    """Refuse values that LiteLLM's router has no meaning for, of settings that take one of a few."""
+    router = document.get(_ROUTER) or {}
+    for setting, choices in CHOICES.items():
+        value = router.get(setting)
+        if isinstance(value, list):
+            for index, each in enumerate(value):
+                _chosen(each, choices, source, f"{_ROUTER}.{setting}[{index}]")
+        elif value is not None:
+            _chosen(value, choices, source, f"{_ROUTER}.{setting}")
+    cache = (document.get("litellm_settings") or {}).get("cache_params")
+    if isinstance(cache, dict) and cache.get("type") is not None:
+        _chosen(cache["type"], CACHE_TYPES, source, "litellm_settings.cache_params.type")
+    for index, group in enumerate(_mappings(router.get("routing_groups"))):
+        strategy = group.get("routing_strategy")
+        if strategy is not None:
+            place = f"{_ROUTER}.routing_groups[{index}].routing_strategy"
+            _chosen(strategy, (*ROUTING_STRATEGIES, "priority"), source, place)
+
+
+def _check_providers(document: Mapping[str, Any], source: str) -> None:
+    """Refuse what is nearly our provider's name: LiteLLM has none that begins with it."""
+    handlers = (document.get("litellm_settings") or {}).get("custom_provider_map") or ()
+    known = {_PROVIDER, *(handler.get("provider") for handler in handlers)}
+    for index, entry in enumerate(document["model_list"]):
+        provider, slash, model = entry["litellm_params"]["model"].partition("/")
+        if slash and provider not in known and provider.lower().startswith(_PROVIDER):
+            raise ConfigError(
+                source,
+                f"model_list[{index}].litellm_params.model",
+                f"'{provider}' is not a provider that LiteLLM knows",
+                f"Did you mean {_PROVIDER}/{model}?",
+            )
+
+
+def check_for_litellm(document: Mapping[str, Any], source: str) -> None:
+    """Refuse a configuration that LiteLLM, if it is started with it, does not serve NeevAI's models from.
+
+    Args:
+        document: as checked by `check_document`.
+        source: the file, for messages.
+
+    Raises:
+        ConfigError: an entry has the provider `neev`, which nothing tells LiteLLM about: it would leave it out.
+    """
+    handlers = (document.get("litellm_settings") or {}).get("custom_provider_map") or ()
+    if any(handler.get("provider") == _PROVIDER for handler in handlers):
+        return
+    for index, entry in enumerate(document["model_list"]):
+        params = entry["litellm_params"]
+        if params["model"].startswith(f"{_PROVIDER}/") or params.get("custom_llm_provider") == _PROVIDER:
+            raise ConfigError(
+                source,
+                f"model_list[{index}].litellm_params.model",
+                f"has the provider '{_PROVIDER}', which LiteLLM does not know without a handler for it",
+                "Write under litellm_settings: "
+                f"custom_provider_map: [{{provider: {_PROVIDER}, custom_handler: neev_provider.neev}}], "
+                "or serve with --no-litellm.",
+            )
+
+
+def _check_aliases(aliases: Mapping[str, Any], names: set[str], source: str) -> None:
+    """Refuse aliases of aliases: LiteLLM and the gateway follow one, and no more."""
+    for alias, entry in aliases.items():
+        target = _target(entry)
+        if target in names or target not in aliases or any(fnmatchcase(target, name) for name in names):
+            continue
+        place = f"{_ROUTER}.model_group_alias.{alias}"
+        seen = [alias]
+        while target in aliases and target not in seen:
+            seen.append(target)
+            target = _target(aliases[target])
+        if target in seen:
+            way = " -> ".join([*seen, target])
+            raise ConfigError(
+                source, place, f"leads in a circle ({way})", "Name a model_name of the model_list."
+            )
+        raise ConfigError(
+            source,
+            place,
+            f"'{seen[1]}' is an alias itself, and only one alias is followed",
+            f"Name what it stands for: {target}.",
+        )
+
+
+def _chosen(value: object, choices: Sequence[str], source: str, place: str) -> None:
+    if value in choices:
+        return
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    raise ConfigError(
+        source,
+        place,
+        f"'{str(value)[:40]}' is none of LiteLLM's: {', '.join(choices)}",
+        f"Did you mean {near[0]}?" if near else "Write one of these, or leave it away.",
+    )
+
+
+def _mappings(values: object) -> Iterator[Mapping[str, Any]]:
+    """Yield what is a mapping in a list that LiteLLM checks."""
+    yield from (value for value in (values if isinstance(values, list) else ()) if isinstance(value, dict))
 
 
 def _spelt(
@@ -112,7 +224,9 @@ def _spelt(
     for name in section if isinstance(section, dict) else ():
         if not isinstance(name, str) or name in known:
             continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff) or [
+            other for other in known if sorted(other) == sorted(name)
+        ]
         # LiteLLM has variants of prices, as for a service tier.
         if near and not name.startswith(f"{near[0]}_"):
             raise ConfigError(

@@ -6,48 +6,34 @@ LiteLLM's own answer is a 500 "Not implemented yet!", which its router and clien
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
 from litellm.llms.custom_llm import CustomLLM
-from typing_extensions import override
 
 from neev_provider.litellm_errors import not_served
-
-if TYPE_CHECKING:
-    from litellm.types.utils import EmbeddingResponse, ImageResponse
 
 __all__ = ["ChatOnly"]
 
 
+def _refusals(what: str) -> tuple[Any, Any]:
+    """Return two methods, to be called and to be awaited, that refuse whatever they are given.
+
+    Args:
+        what: NeevAI does not have, in the words of the error.
+    """
+
+    def refuse(_self: CustomLLM, model: str, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise not_served(model, what)
+
+    async def arefuse(_self: CustomLLM, model: str, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise not_served(model, what)
+
+    return refuse, arefuse
+
+
 class ChatOnly(CustomLLM):
-    """A handler that refuses every call but those that its subclass answers."""
+    """A handler that refuses every call but those that its subclass answers: NeevAI has chat and speech only."""
 
-    @override
-    def embedding(self, model: str, *args: Any, **kwargs: Any) -> EmbeddingResponse:
-        """Refuse `litellm.embedding(...)`: NeevAI has chat and speech only."""
-        raise not_served(model, "embeddings")
-
-    @override
-    async def aembedding(self, model: str, *args: Any, **kwargs: Any) -> EmbeddingResponse:
-        """Refuse `await litellm.aembedding(...)`."""
-        raise not_served(model, "embeddings")
-
-    @override
-    def image_generation(self, model: str, *args: Any, **kwargs: Any) -> ImageResponse:
-        """Refuse `litellm.image_generation(...)`."""
-        raise not_served(model, "images")
-
-    @override
-    async def aimage_generation(self, model: str, *args: Any, **kwargs: Any) -> ImageResponse:
-        """Refuse `await litellm.aimage_generation(...)`."""
-        raise not_served(model, "images")
-
-    @override
-    def image_edit(self, model: str, *args: Any, **kwargs: Any) -> ImageResponse:
-        """Refuse `litellm.image_edit(...)`."""
-        raise not_served(model, "images")
-
-    @override
-    async def aimage_edit(self, model: str, *args: Any, **kwargs: Any) -> ImageResponse:
-        """Refuse `await litellm.aimage_edit(...)`."""
-        raise not_served(model, "images")
+    embedding, aembedding = _refusals("embeddings")
+    image_generation, aimage_generation = _refusals("images")
+    image_edit, aimage_edit = _refusals("images")

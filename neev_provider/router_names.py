@@ -1,14 +1,53 @@
-"""What LiteLLM's router can be told: the names that may stand under `router_settings`.
+"""What LiteLLM's router can be told: the names under `router_settings`, and what some may be; its kinds of cache.
 
-A list, since LiteLLM takes seconds to import; a test holds it against the installed version. LiteLLM passes over
+Lists, since LiteLLM takes seconds to import; tests hold them against the installed version. LiteLLM passes over
 other names without a word. Called by `config_checks.py`.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["ROUTER_NAMES"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["CACHE_TYPES", "CHOICES", "ROUTER_NAMES", "ROUTING_STRATEGIES"]
+
+ROUTING_STRATEGIES: Final = (
+    "simple-shuffle",
+    "least-busy",
+    "usage-based-routing",
+    "usage-based-routing-v2",
+    "latency-based-routing",
+    "cost-based-routing",
+    "provider-budget-routing",
+    "lar1",
+)
+CACHE_TYPES: Final = (
+    "local",
+    "redis",
+    "redis-semantic",
+    "valkey-semantic",
+    "s3",
+    "disk",
+    "qdrant-semantic",
+    "azure-blob",
+    "gcs",
+)
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "routing_strategy": ROUTING_STRATEGIES,
+    "debug_level": ("DEBUG", "INFO"),
+    "optional_pre_call_checks": (
+        "prompt_caching",
+        "router_budget_limiting",
+        "responses_api_deployment_check",
+        "deployment_affinity",
+        "session_affinity",
+        "forward_client_headers_by_model_group",
+        "enforce_model_rate_limits",
+        "encrypted_content_affinity",
+    ),
+}
 
 ROUTER_NAMES: Final = frozenset(
     [

@@ -22,6 +22,7 @@ _TYPES: Final = {
 _BOUNDS: Final = {">=": "of at least", "<=": "of at most", ">": "above", "<": "below"}
 _FORMS: Final = {
     r"^[1-9][0-9]{0,8}(s|m|h|d|w|mo)$": "a number and s, m, h, d, w or mo, as 24h, 30d or 1mo",
+    r"^[\w.-]{1,64}$": "1 to 64 letters, digits, dots, hyphens and underscores",
     "^/": "a path that begins with /",
     r"^os\.environ/.": "os.environ/ and the name of a variable",
     r"^\w+(\.\w+)+$": "a dotted name, as package.module.name",

@@ -59,7 +59,7 @@ def apply(
         async for new in apply_plan(Keys(opened), plan, by=who(by)):
             shown.extend([new] if new.token not in declared_tokens else [])
 
-    plan = run(choice, plan_it, reads=dry_run)
+    plan = run(choice, plan_it, reads=dry_run, declared=True)
     models = [model for step in plan for model in step.attributes.get("models") or ()]
     warn_of_unknown_models(list(dict.fromkeys(models)), config)
     if not as_json:
@@ -70,7 +70,7 @@ def apply(
         if plan and not dry_run:
             if not yes:
                 _ask(len(plan))
-            run(choice, carry_out)
+            run(choice, carry_out, declared=True)
     finally:
         # Also when a later step failed: nobody could read these tokens again.
         if as_json:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -28,6 +28,7 @@ __all__ = [
     "UnsetOption",
     "Unsettable",
     "given",
+    "in_options",
     "to_unset",
 ]
 
@@ -85,6 +86,12 @@ class Unsettable(StrEnum):
     METADATA = "metadata"
 
 
+_OPTIONS: Final = {
+    **{str(name): f"--{name.replace('_', '-')}" for name in Unsettable},
+    str(Unsettable.MODELS): "--model",
+    str(Unsettable.MAX_BUDGET): "--budget",  # as the documentation has it
+}
+
 UnsetOption = Annotated[
     list[Unsettable] | None,
     typer.Option("--unset", help="Take a limit or another attribute away; again for more."),
@@ -130,11 +137,26 @@ def to_unset(attributes: dict[str, Any], names: list[Unsettable] | None) -> dict
     """
     for name in names or ():
         if name in attributes:
-            raise RequestError("invalid_value", f"'{name}' is both given and in --unset.", param=name)
+            raise RequestError(
+                "invalid_value", f"'{_OPTIONS[name]}' is both given and in --unset.", param=name
+            )
     changes = attributes | {str(name): None for name in names or ()}
     if not changes:
         raise RequestError("missing_required_parameter", "Nothing to change: give an option. See --help.")
     return changes
+
+
+def in_options(error: RequestError) -> RequestError:
+    """Return an error about an attribute as one about the option that was typed: `--budget` for `max_budget`.
+
+    Args:
+        error: of a command's work; one about anything else is returned as it is.
+    """
+    option = _OPTIONS.get(error.param or "")
+    subject = f"'{error.param}' "
+    if option is None or not error.message.startswith(subject):
+        return error
+    return RequestError(error.code, f"'{option}' {error.message.removeprefix(subject)}", param=error.param)
 
 
 def _parsed(metadata: str | None) -> Any:
@@ -143,4 +165,4 @@ def _parsed(metadata: str | None) -> Any:
     try:
         return json.loads(metadata)
     except ValueError as error:
-        raise RequestError("invalid_value", f"'metadata' is not JSON: {error}.", param="metadata") from None
+        raise RequestError("invalid_value", f"'--metadata' is not JSON: {error}.", param="metadata") from None

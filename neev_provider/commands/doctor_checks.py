@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from neev_provider import config_sync, settings
 from neev_provider.commands.opening import StoreChoice, open_store
 from neev_provider.config import REFERENCE, load_config
+from neev_provider.config_checks import check_for_litellm
 from neev_provider.deployment import normalise_base_url
 from neev_provider.errors import ConfigError, NeevError
 from neev_provider.gateway.environment import EMULATOR_KEY, MASTER_KEY_VARIABLE
@@ -124,6 +125,11 @@ def _configuration(subject: Subject) -> tuple[ProxyConfig | None, list[Finding]]
                 "Turn that feature off to have chat, models and speech answered at a thirtieth of the cost.",
             )
         )
+    if config.neev.litellm.enabled is not False:
+        try:
+            check_for_litellm(config.document, str(path))
+        except ConfigError as error:  # `serve --no-litellm` takes it
+            findings.append(Finding("configuration", "warning", _sentence(error), error.remedy))
     findings += _staleness(path, config)
     return config, findings
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 import typer
 
 from neev_provider import settings
+from neev_provider.commands.attributes import in_options
 from neev_provider.config import read_document
-from neev_provider.errors import ConfigError, ServerError
+from neev_provider.errors import ConfigError, RequestError, ServerError
 from neev_provider.gateway import parts
 from neev_provider.gateway.options import EMBEDDED, NO_STORE, ServeOptions
 from neev_provider.gateway.state import only_one
@@ -66,13 +67,16 @@ class StoreChoice:
     config: Path
 
 
-def run(choice: StoreChoice, work: Callable[[Store], Awaitable[T]], *, reads: bool = False) -> T:
+def run(
+    choice: StoreChoice, work: Callable[[Store], Awaitable[T]], *, reads: bool = False, declared: bool = False
+) -> T:
     """Do some work with the store, and close it.
 
     Args:
         choice: which store.
         work: done with it.
         reads: nothing is changed, so that an embedded store that is not there is an error and is not made.
+        declared: what is wanted stands in a file, so that errors name attributes and not options.
 
     Raises:
         ConfigError: there is no such store, or it does not answer.
@@ -83,7 +87,10 @@ def run(choice: StoreChoice, work: Callable[[Store], Awaitable[T]], *, reads: bo
         async with open_store(choice, reads=reads) as store:
             return await work(store)
 
-    return asyncio.run(with_store())
+    try:
+        return asyncio.run(with_store())
+    except RequestError as error:
+        raise (error if declared else in_options(error)) from None
 
 
 @contextlib.asynccontextmanager

@@ -18,7 +18,14 @@ from neev_provider.admission.spend import read_spend
 from neev_provider.commands import views
 from neev_provider.commands.attributes import JsonOption
 from neev_provider.commands.opening import ConfigOption, StateOption, StoreChoice, StoreOption, run
-from neev_provider.commands.spend_report import Report, add_up, first_day, report_fields, report_table
+from neev_provider.commands.spend_report import (
+    Report,
+    add_up,
+    first_day,
+    report_columns,
+    report_fields,
+    report_table,
+)
 from neev_provider.errors import ConfigError
 from neev_provider.store import Store
 
@@ -128,21 +135,20 @@ async def _key_id(keys: Keys, word: str) -> str:
     return tokens.id_of(word) or word if found is None else found.id
 
 
-async def _names(keys: Keys, by: str) -> dict[str, str]:
-    """Return the aliases of what is added up, by id."""
+async def _names(keys: Keys, by: str) -> dict[str | None, dict[str, str | None]]:
+    """Return what else is known of what is added up, by id."""
     if by == "key":
-        return {key.id: key.alias for key in await keys.list_keys() if key.alias is not None}
+        return {key.id: {"key_alias": key.alias, "team_id": key.team_id} for key in await keys.list_keys()}
     if by == "team":
-        return {team.id: team.alias for team in await keys.list_teams() if team.alias is not None}
+        return {team.id: {"team_alias": team.alias} for team in await keys.list_teams()}
     return {}
 
 
 def _csv(report: Report) -> str:
     text = io.StringIO()
-    rows = report_fields(report)["rows"]
-    writer = csv.DictWriter(text, fieldnames=list(report_fields(report)["columns"]))
+    writer = csv.DictWriter(text, fieldnames=report_columns(report))
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(report_fields(report)["rows"])
     return text.getvalue()
 
 

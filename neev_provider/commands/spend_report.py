@@ -1,12 +1,13 @@
 """Spend added up by key, team, model or day, and shown: as a table with bars, or as fields for JSON and CSV.
 
+The fields are those of `GET /spend/daily` (`gateway/admin_spend.py`), so that a script can read either.
 Pure: asks no store. Called by `spend.py`.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -23,21 +24,28 @@ if TYPE_CHECKING:
 
     from neev_provider.admission.spend import DaySpend
 
-__all__ = ["Report", "Row", "add_up", "first_day", "report_fields", "report_table"]
+__all__ = ["Report", "Row", "add_up", "first_day", "report_columns", "report_fields", "report_table"]
 
 _SINCE: Final = re.compile(r"([1-9][0-9]{0,3})(d|w|mo)")
 _DAYS: Final = {"d": 1, "w": 7, "mo": 31}
 _LONGEST: Final = 400  # days that are kept
 _BAR: Final = 30  # characters
-_NO_TEAM: Final = "(no team)"
+_NOTHING: Final[Mapping[str, str]] = {"team": "(no team)", "model": "(none)"}
+# What else is told of a key or team; the first is what it goes by.
+_FACTS: Final[Mapping[str, tuple[str, ...]]] = {"key": ("key_alias", "team_id"), "team": ("team_alias",)}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Figures of one key, team, model or day; see `DaySpend`."""
+    """Figures of one key, team, model or day; see `DaySpend`.
 
-    name: str
-    alias: str = ""
+    Attributes:
+        name: its id or the day; None for what has no team or no model.
+        facts: what else is known of a key or team, by the names of `_FACTS`.
+    """
+
+    name: str | None
+    facts: Mapping[str, str | None] = field(default_factory=dict)
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -49,7 +57,7 @@ class Row:
         """Return the sum."""
         return Row(
             self.name,
-            self.alias,
+            self.facts,
             self.requests + entry.requests,
             self.prompt_tokens + entry.prompt_tokens,
             self.completion_tokens + entry.completion_tokens,
@@ -109,72 +117,78 @@ def first_day(since: str, today: datetime) -> datetime:
 
 
 def add_up(
-    entries: Iterable[DaySpend], by: str, aliases: Mapping[str, str], days: tuple[date, date]
+    entries: Iterable[DaySpend],
+    by: str,
+    facts: Mapping[str | None, Mapping[str, str | None]],
+    days: tuple[date, date],
 ) -> Report:
     """Return the sums.
 
     Args:
         entries: of the days.
         by: what to add up by.
-        aliases: id to alias, where there is one.
+        facts: id to what else is known of it, as `key_alias` and `team_id`, or `team_alias`.
         days: the first and the last.
     """
-    rows: dict[str, Row] = {}
+    rows: dict[str | None, Row] = {}
     first, last = days
     if by == "day":
         for number in range((last - first).days + 1):
-            name = (first + timedelta(days=number)).isoformat()
-            rows[name] = Row(name)
+            day = (first + timedelta(days=number)).isoformat()
+            rows[day] = Row(day)
     total = Row("total")
     for entry in entries:
         name = _name(entry, by)
-        rows[name] = rows.get(name, Row(name, aliases.get(name, ""))).plus(entry)
+        rows[name] = rows.get(name, Row(name, facts.get(name, {}))).plus(entry)
         total = total.plus(entry)
     found = list(rows.values())
     if by != "day":
-        found.sort(key=lambda row: (-row.cost_nanos, row.name))
+        found.sort(key=lambda row: (-row.cost_nanos, row.name or ""))
     return Report(by, tuple(found), total, first, last)
 
 
-def _name(entry: DaySpend, by: str) -> str:
+def _name(entry: DaySpend, by: str) -> str | None:
     match by:
         case "key":
             return entry.key_id
         case "team":
-            return entry.team_id or _NO_TEAM
+            return entry.team_id
         case "model":
-            return entry.model or "(none)"
+            return entry.model
         case _:
             return entry.day
 
 
 def report_fields(report: Report) -> dict[str, Any]:
-    """Return the report as JSON has it; `columns` are the names of a row's fields."""
-    rows = [_fields(report.by, row) for row in report.rows]
-    total = _fields(report.by, report.total)
-    del total[report.by]
+    """Return the report as JSON has it."""
     return {
         "by": report.by,
-        "first_day": report.first.isoformat(),
-        "last_day": report.last.isoformat(),
-        "columns": list(_fields(report.by, report.total)),
-        "rows": rows,
-        "total": total,
+        "start_date": report.first.isoformat(),
+        "end_date": report.last.isoformat(),
+        "rows": [_fields(report.by, row) for row in report.rows],
+        "total": _figures(report.total),
     }
 
 
+def report_columns(report: Report) -> list[str]:
+    """Return the names of a row's fields."""
+    return list(_fields(report.by, report.total))
+
+
 def _fields(by: str, row: Row) -> dict[str, Any]:
-    fields: dict[str, Any] = {by: row.name}
-    if by in {"key", "team"}:
-        fields["alias"] = row.alias
-    return fields | {
+    facts = {name: row.facts.get(name) for name in _FACTS.get(by, ())}
+    return {by: row.name, **facts, **_figures(row)}
+
+
+def _figures(row: Row) -> dict[str, Any]:
+    return {
         "requests": row.requests,
-        "input_tokens": row.prompt_tokens,
-        "output_tokens": row.completion_tokens,
+        "prompt_tokens": row.prompt_tokens,
+        "completion_tokens": row.completion_tokens,
         "characters": row.characters,
-        "spend_usd": f"{row.cost_nanos // 10**9}.{row.cost_nanos % 10**9:09d}",
-        "spend_nanos": row.cost_nanos,
         "estimated_requests": row.estimated,
+        "spend": row.cost_nanos / 10**9,
+        "spend_nanos": row.cost_nanos,
     }
 
 
@@ -196,7 +210,8 @@ def report_table(report: Report) -> Table:
         table.add_column("", max_width=_BAR - 1)  # and the padding, which the last column has to itself
     most = max((row.cost_nanos for row in report.rows), default=0)
     for row in report.rows:
-        cells: list[Any] = [escape(row.alias or row.name)]
+        alias = next((row.facts.get(name) for name in _FACTS.get(report.by, ())), None)
+        cells: list[Any] = [escape(alias or row.name or _NOTHING.get(report.by, ""))]
         cells += [f"{figure(row):,}" for _, figure in figures]
         cells.append(usd(row.cost_nanos))
         if report.by == "day":

@@ -56,13 +56,13 @@ class Environment:
         variables: all of them; secrets among them.
         uses_emulator: whether the emulator stands in for NeevAI.
         own_key: whether the master key was made here, and so may be shown.
-        key_variable: what holds the master key.
+        key_variable: what holds the master key; None if it stands in the configuration itself.
     """
 
     variables: dict[str, str] = field(repr=False)
     uses_emulator: bool
     own_key: bool
-    key_variable: str = MASTER_KEY_VARIABLE
+    key_variable: str | None = MASTER_KEY_VARIABLE
 
 
 def forbid_core_files() -> None:
@@ -101,7 +101,7 @@ def prepare(flags: Flags, environ: Mapping[str, str]) -> Environment:
     source = MASTER_KEY_VARIABLE
     if written is not None and not written.startswith(REFERENCE):
         variables[MASTER_KEY_VARIABLE] = written  # which `load_config` checks
-        return Environment(variables, uses_emulator, own_key=False)
+        return Environment(variables, uses_emulator, own_key=False, key_variable=None)
     if written is not None:
         source = written.removeprefix(REFERENCE)
     if source != MASTER_KEY_VARIABLE:

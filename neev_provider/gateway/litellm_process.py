@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from neev_provider import settings
 from neev_provider.config import load_config
+from neev_provider.config_checks import check_for_litellm
 from neev_provider.errors import ConfigError
 from neev_provider.gateway.environment import forbid_core_files, prepare
 from neev_provider.gateway.parts import litellm_command
@@ -46,6 +47,7 @@ def become_litellm(flags: Flags, environ: Mapping[str, str], *, port: int) -> No
         )
     variables = prepared.variables
     config = load_config(flags.config, variables)
+    check_for_litellm(config.document, str(config.path))
     if config.neev.models:
         variables[settings.CATALOG_VARIABLE] = str(write_catalog(config, flags.state))
     variables.setdefault(

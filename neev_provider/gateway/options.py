@@ -158,7 +158,7 @@ def resolve(flags: Flags, neev: NeevSettings, *, terminal: bool) -> ServeOptions
         terminal: whether a person reads the output; else logs are JSON lines.
 
     Raises:
-        ConfigError: a store or a URL that is none; a LiteLLM that is and is not wanted.
+        ConfigError: a store or a URL that is none; a LiteLLM that is and is not wanted; one port for two things.
     """
     server, log = neev.server, neev.log
     source = "--store" if flags.store is not None else str(flags.config)
@@ -177,7 +177,7 @@ def resolve(flags: Flags, neev: NeevSettings, *, terminal: bool) -> ServeOptions
         "log_format": _first(flags.log_format, log.format, "console" if terminal else "json"),
     }
     limits = {name: value for name in _LIMITS if (value := getattr(server, name)) is not None}
-    return ServeOptions(
+    options = ServeOptions(
         config=flags.config,
         upstream=flags.upstream,
         engine=flags.engine,
@@ -186,6 +186,14 @@ def resolve(flags: Flags, neev: NeevSettings, *, terminal: bool) -> ServeOptions
         limits=limits,
         **{name: value for name, value in chosen.items() if value is not None},
     )
+    if options.metrics_port == options.port:
+        raise ConfigError(
+            "--metrics-port",
+            str(options.metrics_port),
+            "is the API's port too",
+            "Choose another one for one of them, or 0 for no metrics.",
+        )
+    return options
 
 
 def _first(*values: Any) -> Any:

@@ -42,8 +42,9 @@ __all__ = [
 ]
 
 _PROBE_SECONDS: Final = 2.0
-# Stopped side by side: first what answers and writes into the store, then what that calls.
+# Stopped side by side: first what answers and writes into the store; then, after LiteLLM, what that calls.
 _ANSWERING: Final = "answering"
+_REPORTING_SECONDS: Final = 10.0
 _CALLED: Final = "called"
 _MAX_SOCKET_PATH: Final = 100  # the kernel takes 107 bytes
 
@@ -143,7 +144,8 @@ def litellm(options: ServeOptions, environ: Mapping[str, str], config: Path) -> 
         environ={settings.LEDGER_VARIABLE: str(_ledger(options, "litellm")), **environ},
         log=_log_file(options, "litellm"),
         ready=lambda: _answers(address + "/health/liveliness", {}),
-        stops_with=_ANSWERING,
+        # Told to stop after the workers (`serve.py`), when nothing is under way through it: the last reports (5 s).
+        stop_seconds=_REPORTING_SECONDS,
     )
     return spec, address
 

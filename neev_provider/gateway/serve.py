@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from neev_provider import settings
 from neev_provider.config import load_config
+from neev_provider.config_checks import check_for_litellm
 from neev_provider.errors import ServerError
 from neev_provider.gateway import parts
 from neev_provider.gateway.environment import (
@@ -64,6 +65,8 @@ async def serve(flags: Flags, environ: Mapping[str, str], console: Console) -> N
         # Off by default, since nothing is sent anywhere unasked; whoever sets the variable himself has the last word.
         environment.variables["OTEL_SDK_DISABLED"] = environ.get("OTEL_SDK_DISABLED", "false")
     options = resolve(flags, config.neev, terminal=console.is_terminal)
+    if options.litellm and options.litellm_url is None:
+        check_for_litellm(config.document, str(config.path))
     parts.require_free("--port", options.host, options.port)
     async with AsyncExitStack() as held:
         if options.metrics_port:
@@ -139,6 +142,8 @@ class _Root:
                 self.config, environ[settings.BASE_URL_VARIABLE], self.options.state
             )
             litellm, litellm_url = parts.litellm(self.options, environ, rendered)
+            # Started last, but stopped after the workers: it has to end what they still answer.
+            self.supervisor.keep_place(litellm.name)
         with self.console.status("Starting the gateway ..."):
             workers = range(self.options.workers)
             specs = [parts.worker(self.options, environ, number, litellm_url) for number in workers]
@@ -149,15 +154,25 @@ class _Root:
             self._done(
                 "LiteLLM", "starts behind it (5 to 15 s); chat, models and speech are served without", "…"
             )
-        environment = self.environment
-        key = environ[MASTER_KEY_VARIABLE] if environment.own_key else f"${environment.key_variable}"
         _say(
             self.console,
-            welcome(self.options.address + "/v1", key, self.config, _keys_command(self.options)),
+            welcome(
+                self.options.address + "/v1",
+                self._shown_key(environ),
+                self.config,
+                _keys_command(self.options),
+            ),
             highlight=False,
             markup=False,
             soft_wrap=True,  # a line broken for the window could not be pasted
         )
+
+    def _shown_key(self, environ: Mapping[str, str]) -> str | None:
+        """Return the master key as the welcome shows it; one that was not made here is never shown itself."""
+        if self.environment.own_key:
+            return environ[MASTER_KEY_VARIABLE]
+        variable = self.environment.key_variable
+        return None if variable is None else f"${variable}"
 
     async def _store(self, environ: dict[str, str]) -> None:
         url = self.options.store
@@ -252,17 +267,18 @@ def _keys_command(options: ServeOptions) -> str | None:
     return shlex.join(words)
 
 
-def welcome(base_url: str, master_key: str, config: ProxyConfig, keys_command: str | None) -> str:
+def welcome(base_url: str, master_key: str | None, config: ProxyConfig, keys_command: str | None) -> str:
     """Return what to do next, ready to paste.
 
     Args:
         base_url: of the API.
-        master_key: the key, or `$` and the name of the variable that holds it.
-        config: for a model's name, and whether the master key may call it.
+        master_key: the key, or `$` and the name of the variable that holds it; None if it stands in the file.
+        config: for a model's name, whether the master key may call it, and where that key stands.
         keys_command: makes a virtual key; None if there is no store for it.
     """
     may_call = config.neev.admission.master_key_may_call_models
-    key = master_key if may_call else "$KEY"
+    place = f"general_settings.master_key of {config.path}"
+    key = (master_key if may_call else None) or "$KEY"
     model = next((d.model_name for d in config.deployments if d.neev_id), config.deployments[0].model_name)
     in_python = f'os.environ["{key[1:]}"]' if key.startswith("$") else f'"{key}"'
     imports = "import os\n" if key.startswith("$") else ""
@@ -273,9 +289,11 @@ def welcome(base_url: str, master_key: str, config: ProxyConfig, keys_command: s
         first = f"\nIt may not call models; a key that may:\n\nexport KEY={makes}\n"
     elif keys_command:
         last = f"\nA key for somebody: {keys_command}"
+    if may_call and master_key is None:
+        first = f"\nexport KEY=...  # {place}\n"
     return f"""
 Base URL  {base_url}
-{title:<9} {master_key}
+{title:<9} {master_key or place}
 {first}
 curl {base_url}/chat/completions \\
   -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\

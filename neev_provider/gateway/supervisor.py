@@ -166,8 +166,8 @@ class Child:
 class Supervisor:
     """Keeps children running until it is told to stop.
 
-    Use as an asynchronous context manager: leaving it stops every child, the last started first, but side by side
-    those that say so.
+    Use as an asynchronous context manager: leaving it stops every child, the last started first (or what was given
+    its place by `keep_place`), but side by side those that say so.
 
     Attributes:
         up: child's name to whether it serves.
@@ -208,6 +208,14 @@ class Supervisor:
         """End every child at once; leaving the context has nothing more to wait for."""
         for child in self._children:
             child.kill()
+
+    def keep_place(self, name: str) -> None:
+        """Have a child that is started later stopped as if it were started now: after all that is started until then.
+
+        Args:
+            name: of its `ChildSpec`.
+        """
+        self._order.setdefault(name, len(self._order))
 
     async def start(self, spec: ChildSpec) -> None:
         """Start a child, wait until it serves, and keep it running from then on.

@@ -119,6 +119,8 @@ def _parse(url: str) -> Address:
         options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     except ValueError:
         raise _UnreadableError("the store's URL cannot be read") from None
+    if "://" not in url:
+        raise _UnreadableError("is not the URL of a store")
     scheme, _, variant = parts.scheme.replace("valkey", "redis").partition("+")
     if scheme not in _SCHEMES or variant not in _KINDS or (scheme == "unix" and variant):
         raise _UnreadableError(f"'{parts.scheme[:20]}' is not a scheme of a store's URL")

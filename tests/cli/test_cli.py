@@ -128,6 +128,16 @@ class TestServeRefusesWrongSettings:
         assert "proxy_config.yaml: model_list[3].litellm_params.model" in line
         assert "Did you mean neev/gpt-oss-120b?" in line
 
+    @pytest.mark.parametrize(
+        "command", [("serve", "--upstream", "emulator"), ("litellm",)], ids=["serve", "litellm"]
+    )
+    def test_models_that_litellm_would_leave_out(self, tmp_path, config, command):
+        config.write_text(config.read_text().replace("{provider: neev, ", "{provider: other, "))
+        environ = {"NEEV_API_KEY": "sk-nc-x", "LITELLM_MASTER_KEY": "sk-" + "x" * 40}
+        line = error(run(*command, cwd=tmp_path, environ=environ))
+        assert "model_list[0].litellm_params.model: has the provider 'neev', which LiteLLM does not" in line
+        assert "custom_provider_map" in line
+
     def test_a_missing_key_for_a_real_upstream(self, tmp_path, config):
         line = error(run("serve", "--upstream", "https://127.0.0.1:9/v1", cwd=tmp_path))
         assert "NEEV_API_KEY: is not set" in line

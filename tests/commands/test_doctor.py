@@ -112,6 +112,15 @@ class TestTheConfiguration:
         assert "differs from the catalog" in what
         assert "sync-config" in remedy
 
+    def test_that_litellm_would_serve_none_of_our_models_from(self, doctor, tmp_path):
+        file = tmp_path / "proxy_config.yaml"
+        file.write_text(file.read_text().replace("{provider: neev, ", "{provider: other, "))
+        found, code = doctor()
+        assert code == 0
+        ((what, remedy),) = of(found["configuration"], "warning")
+        assert "has the provider 'neev', which LiteLLM does not know" in what
+        assert "--no-litellm" in remedy
+
     def test_that_keeps_prices_from_litellm(self, doctor, tmp_path):
         file = tmp_path / "proxy_config.yaml"
         file.write_text(file.read_text().replace("      input_cost_per_token:", "      other:", 1))

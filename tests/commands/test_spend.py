@@ -7,9 +7,11 @@ import io
 import json
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from neev_provider.admission import Spent
+from neev_provider.openapi.answers import SpendDaily, SpendSum
 
 CALLS = [
     ("alice", Spent(prompt_tokens=10, completion_tokens=20, cost_nanos=1_000_000_001, model="big")),
@@ -38,13 +40,26 @@ def rows(neev, *words):
 class TestTheReport:
     def test_by_key_is_the_sum_of_each(self, neev, spent):
         found = rows(neev)
-        assert [(row["key"], row["alias"], row["requests"], row["spend_nanos"]) for row in found] == [
+        assert [(row["key"], row["key_alias"], row["requests"], row["spend_nanos"]) for row in found] == [
             (spent["alice"], "alice", 2, 1_000_000_004),
             (spent["bob"], "bob", 2, 7_040),
         ]
-        assert found[0]["spend_usd"] == "1.000000004"
+        assert found[0]["spend"] == 1.000000004
+        assert (found[0]["team_id"], found[1]["team_id"]) == ("research", None)
         assert found[0]["estimated_requests"] == 1
         assert found[1]["characters"] == 400
+
+    @pytest.mark.parametrize("by", ["key", "team", "model", "day"])
+    def test_has_the_fields_of_the_gateways_own_report(self, neev, spent, by):
+        told = neev("spend", "--by", by, "--json").json
+        assert list(told) == ["by", "start_date", "end_date", "rows", "total"]
+        msgspec.convert(told, SpendDaily)
+        named = {"key": ["key_alias", "team_id"], "team": ["team_alias"]}
+        assert list(told["rows"][0]) == [by, *named.get(by, []), *told["total"]]
+        assert set(told["total"]) == {each.name for each in msgspec.structs.fields(SpendSum)}
+
+    def test_shows_what_has_no_team_as_that(self, neev, spent):
+        assert "(no team)" in neev("spend", "--by", "team").out
 
     def test_shows_days_and_their_shares_in_a_narrow_window(self, neev, spent, monkeypatch):
         monkeypatch.setenv("COLUMNS", "90")
@@ -56,7 +71,7 @@ class TestTheReport:
     def test_by_team_model_and_day(self, neev, spent):
         assert [(row["team"], row["spend_nanos"]) for row in rows(neev, "--by", "team")] == [
             ("research", 1_000_000_004),
-            ("(no team)", 7_040),
+            (None, 7_040),
         ]
         assert [(row["model"], row["spend_nanos"]) for row in rows(neev, "--by", "model")] == [
             ("big", 1_000_000_001),
@@ -83,12 +98,15 @@ class TestTheReport:
 
     def test_of_a_key_that_is_gone_stays(self, neev, spent):
         neev("keys", "revoke", "bob", "--yes")
-        assert [(row["key"], row["alias"]) for row in rows(neev)][1] == (spent["bob"], "")
+        assert [(row["key"], row["key_alias"]) for row in rows(neev)][1] == (spent["bob"], None)
         assert [row["spend_nanos"] for row in rows(neev, "--key", spent["bob"])] == [7_040]
 
     def test_is_csv_with_the_same_figures(self, neev, spent):
         found = list(csv.DictReader(io.StringIO(neev("spend", "--csv").out)))
-        assert [{name: str(value) for name, value in row.items()} for row in rows(neev)] == found
+        told = [
+            {name: "" if value is None else str(value) for name, value in row.items()} for row in rows(neev)
+        ]
+        assert told == found
 
     def test_is_a_table_and_days_have_bars(self, neev, spent):
         shown = neev("spend").out

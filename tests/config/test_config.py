@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
+from typing import get_args
 
 import litellm
 import pytest
+from litellm.constants import DEFAULT_CHAT_COMPLETION_PARAM_VALUES
 from litellm.proxy._types import ConfigGeneralSettings
-from litellm.types.router import LiteLLM_Params
-from litellm.types.utils import ModelInfoBase
+from litellm.router_utils.routing_groups import VALID_ROUTING_STRATEGIES
+from litellm.types.caching import LiteLLMCacheType
+from litellm.types.router import LiteLLM_Params, OptionalPreCallChecks
+from litellm.types.utils import ModelInfoBase, all_litellm_params
 
 from neev_provider.config import load_config
-from neev_provider.config_checks import check_spelling
+from neev_provider.config_checks import check_for_litellm, check_spelling
 from neev_provider.errors import ConfigError
-from neev_provider.router_names import ROUTER_NAMES
+from neev_provider.router_names import CACHE_TYPES, CHOICES, ROUTER_NAMES, ROUTING_STRATEGIES
 
 ENVIRON = {"NEEV_API_KEY": "sk-nc-x", "LITELLM_MASTER_KEY": "sk-x"}
 MINIMAL = "model_list: [{model_name: a, litellm_params: {model: neev/gpt-oss-120b}}]\n"
@@ -208,6 +212,64 @@ def test_other_sections_are_left_to_litellm(tmp_path, section):
             + "litellm_settings: {custom_provider_map: [{provider: x, custom_handler: nowhere.neev}]}",
             "litellm_settings.custom_provider_map[0].custom_handler: the module 'nowhere' does not exist",
         ),
+        (
+            "model_list: [{model_name: a, litellm_params: {model: minimax-m3}}]",
+            "litellm_params.model: 'minimax-m3' names no provider, so LiteLLM cannot tell whose it is and leaves it out.",
+        ),
+        (
+            "model_list: [{model_name: a, litellm_params: {model: MiniMax-M3}}]",
+            "Write neev/minimax-m3, or another provider's prefix.",
+        ),
+        (
+            MINIMAL.replace("}}]", ", wieght: 2}}]"),
+            "litellm_params.wieght: is not a setting that LiteLLM knows. ",
+        ),
+        (MINIMAL.replace("}}]", ", wieght: 2}}]"), "Did you mean weight?"),
+        (
+            MINIMAL.replace("neev/", "Neev/"),
+            "'Neev' is not a provider that LiteLLM knows. Did you mean neev/gpt-",
+        ),
+        (MINIMAL.replace("neev/", "neevai/"), "Did you mean neev/gpt-oss-120b?"),
+        (
+            MINIMAL + "neev: {keys: [{alias: a b, key: x}]}",
+            "neev.keys[0].alias: must be 1 to 64 letters, digits, dots, hyphens and underscores.",
+        ),
+        (MINIMAL.replace("}}]", ", rmp: 5}}]"), "Did you mean rpm?"),
+        (MINIMAL.replace("}}]", ", tmp: 5}}]"), "Did you mean tpm?"),
+        (MINIMAL.replace("}}]", ", ordr: 1}}]"), "Did you mean order?"),
+        (MINIMAL.replace("}}]", ", api-key: x}}]"), "Did you mean api_key?"),
+        (
+            MINIMAL + "router_settings: {routing_strategy: simple-shufle}",
+            "router_settings.routing_strategy: 'simple-shufle' is none of LiteLLM's: simple-shuffle, ",
+        ),
+        (
+            MINIMAL + "router_settings: {routing_strategy: simple-shufle}",
+            "lar1. Did you mean simple-shuffle?",
+        ),
+        (MINIMAL + "router_settings: {routing_strategy: fastest}", "Write one of these, or leave it away."),
+        (
+            MINIMAL + "router_settings: {debug_level: DEBGU}",
+            "router_settings.debug_level: 'DEBGU' is none of",
+        ),
+        (
+            MINIMAL + "router_settings: {optional_pre_call_checks: [session_afinity]}",
+            "Did you mean session_affinity?",
+        ),
+        (
+            MINIMAL
+            + "router_settings: {routing_groups: [{group_name: g, models: [a], routing_strategy: prio}]}",
+            "router_settings.routing_groups[0].routing_strategy: 'prio' is none of",
+        ),
+        (MINIMAL + "litellm_settings: {cache_params: {type: rediss}}", "Did you mean redis?"),
+        (
+            MINIMAL + "router_settings: {model_group_alias: {b: c, c: b}}",
+            "router_settings.model_group_alias.b: leads in a circle (b -> c -> b). Name a model_name",
+        ),
+        (MINIMAL + "router_settings: {model_group_alias: {b: b}}", "leads in a circle (b -> b)"),
+        (
+            MINIMAL + "router_settings: {model_group_alias: {b: {model: c, hidden: true}, c: a}}",
+            "model_group_alias.b: 'c' is an alias itself, and only one alias is followed. Name what it stands for: a.",
+        ),
         (MINIMAL + "a: 2024-13-45", "holds a value that YAML cannot read"),
         ("[" * 5000, "holds a value that YAML cannot read"),
         (MINIMAL + "model_list: []", "the key 'model_list' stands twice"),
@@ -215,6 +277,47 @@ def test_other_sections_are_left_to_litellm(tmp_path, section):
 )
 def test_a_fault_names_its_place_and_rule(tmp_path, text, expected):
     assert expected in fault(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model_list: [{model_name: a, litellm_params: {model: gpt-4o}}]",
+        "model_list: [{model_name: a, litellm_params: {model: tts-1, api_key: x}}]",
+        "model_list: [{model_name: a, litellm_params: {model: gpt-oss-120b, custom_llm_provider: openai}}]",
+        MINIMAL.replace("}}]", ", itpm: 5, otpm: 5, max_retries: 0, aws_region_name: x, seed: 1}}]"),
+        MINIMAL + "router_settings: {model_group_alias: {a: a, b: a}}",
+        MINIMAL.replace("neev/", "neevish/")
+        + "litellm_settings: {custom_provider_map: [{provider: neevish, custom_handler: neev_provider.neev}]}",
+        MINIMAL.replace("model_name: a", "model_name: '*'")
+        + "router_settings: {model_group_alias: {b: c, c: d}}",
+        MINIMAL + "router_settings: {routing_strategy: null}",
+        MINIMAL.replace("}}]", "}, model_info: {id: x}}]") + "router_settings: {fallbacks: [{a: [x]}]}",
+        MINIMAL
+        + "router_settings: {routing_groups: [{group_name: g, models: [a], routing_strategy: least-busy}],"
+        " fallbacks: [{a: [g]}]}",
+    ],
+)
+def test_what_litellm_takes_is_taken(tmp_path, text):
+    assert load(tmp_path, text).deployments
+
+
+class TestLiteLLMsHandlerForOurModels:
+    MAP = "litellm_settings: {custom_provider_map: [{provider: %s, custom_handler: neev_provider.neev}]}"
+
+    def test_that_is_missing_is_told_with_what_to_write(self, tmp_path):
+        for text in (MINIMAL, MINIMAL + self.MAP % "other"):
+            with pytest.raises(ConfigError) as refused:
+                check_for_litellm(load(tmp_path, text).document, "file")
+            assert str(refused.value).startswith(
+                "file: model_list[0].litellm_params.model: has the provider 'neev', which LiteLLM does not know"
+            )
+            assert "{provider: neev, custom_handler: neev_provider.neev}" in str(refused.value)
+
+    def test_that_is_there_or_not_needed_is_not(self, tmp_path):
+        others = "model_list: [{model_name: a, litellm_params: {model: openai/gpt-4o}}]"
+        for text in (MINIMAL + self.MAP % "neev", others):
+            check_for_litellm(load(tmp_path, text).document, "file")
 
 
 def test_the_second_entry_at_fault_is_counted_right(tmp_path):
@@ -260,10 +363,25 @@ def test_no_setting_that_litellm_has_is_taken_for_a_misspelt_one():
     for section, known in names.items():
         check_spelling({section: dict.fromkeys(known)}, "file")
     entry = {
-        "litellm_params": dict.fromkeys(LiteLLM_Params.model_fields),
+        "litellm_params": dict.fromkeys(
+            [
+                *LiteLLM_Params.model_fields,
+                *all_litellm_params,
+                *DEFAULT_CHAT_COMPLETION_PARAM_VALUES,
+            ]
+        ),
         "model_info": dict.fromkeys(ModelInfoBase.__annotations__),
     }
     check_spelling({"model_list": [entry]}, "file")
+
+
+def test_the_values_that_litellm_has_are_listed_and_no_others():
+    assert set(ROUTING_STRATEGIES) == set(VALID_ROUTING_STRATEGIES)
+    (checks,) = get_args(OptionalPreCallChecks)
+    assert CHOICES["optional_pre_call_checks"] == get_args(checks)
+    assert set(CACHE_TYPES) == {each.value for each in LiteLLMCacheType}
+    levels = inspect.signature(litellm.Router.__init__).parameters["debug_level"].annotation
+    assert all(repr(level) in str(levels).replace('"', "'") for level in CHOICES["debug_level"])
 
 
 class TestNamesOfRouterSettings:

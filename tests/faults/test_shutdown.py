@@ -12,8 +12,8 @@ import pytest
 
 from neev_provider.admission.settling import replay
 from neev_provider.usage import estimate_tokens
-from tests.faults.house import COMPLETION, PROMPT, chat, prompt_estimate, running, visit
-from tests.proxy.serving import exists
+from tests.faults.house import COMPLETION, PROMPT, chat, config, prompt_estimate, running, visit
+from tests.proxy.serving import exists, serving
 from tests.store.servers import server
 
 STREAMS = 24
@@ -51,6 +51,32 @@ async def test_streams_that_end_within_the_grace_are_whole_and_charged(tmp_path,
             assert books.agree
             assert (books.held, books.in_flight, books.requests, books.estimated) == (0, 0, STREAMS, 0)
             assert books.spend == STREAMS * (5 * PROMPT + 60 * COMPLETION)
+
+
+async def test_calls_through_litellm_have_the_grace_too(tmp_path, durable):
+    """One takes longer than LiteLLM itself may take to stop, another comes while the gateway still accepts."""
+    file = config(tmp_path)
+    file.write_text(file.read_text().replace("\nneev:\n", "\nneev:\n  server: {drain_delay: 2}\n"))
+    words = ("--engine", "echo", "--store", durable.url, "--grace", "25")
+    with serving(tmp_path, *words, config=file) as served:
+        async with visit(served, durable.url) as house:
+            account = await house.account()
+            body = chat("tokens=115,rate=10,prompt-tokens=5", metadata={"only": "LiteLLM"})
+            long = asyncio.create_task(house.ask(account, body))
+            async with asyncio.timeout(60):  # LiteLLM's first call takes long where much else runs
+                while not await house.open_requests():
+                    await asyncio.sleep(0.05)
+            stopping = asyncio.create_task(stopped(served))
+            await asyncio.sleep(0.5)
+            late = await house.ask(account, chat(metadata={"only": "LiteLLM"}))
+            for status, headers, said in (late, await long):
+                assert (status, headers["x-neev-path"]) == (200, "litellm"), said
+            assert await stopping == 0
+            books = await house.books(account)
+            assert books.agree
+            assert (books.held, books.in_flight, books.requests, books.estimated) == (0, 0, 2, 0)
+            assert books.spend == 2 * 5 * PROMPT + (115 + 10) * COMPLETION
+    assert "is killed" not in served.log()
 
 
 async def test_streams_that_are_cut_are_charged_by_what_was_relayed(tmp_path, durable):

@@ -39,6 +39,9 @@ def test_the_files_own_key_goes_before_the_variable(prepared, tmp_path):
     for environ in ({}, {MASTER_KEY_VARIABLE: OWN}):
         found = prepared(WRITTEN, **environ)
         assert (found.variables[MASTER_KEY_VARIABLE], found.own_key) == (WRITTEN, False)
+        assert (
+            found.key_variable is None
+        )  # `LITELLM_MASTER_KEY` is not set in the operator's shell, or not to it
     assert not (tmp_path / "state").exists()
 
 

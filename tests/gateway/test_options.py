@@ -55,6 +55,12 @@ def test_flags_go_before_the_file():
     assert options.address == "http://[::1]:1"
 
 
+def test_one_port_for_two_things_is_refused():
+    with pytest.raises(ConfigError) as refused:
+        resolve(Flags(config=CONFIG, port=4000, metrics_port=4000), NeevSettings(), terminal=True)
+    assert str(refused.value).startswith("--metrics-port: 4000: is the API's port too. Choose another")
+
+
 def test_logs_are_json_where_no_person_reads_them():
     assert resolve(Flags(config=CONFIG), NeevSettings(), terminal=False).log_format == "json"
 

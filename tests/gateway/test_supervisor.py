@@ -95,6 +95,19 @@ async def test_leaving_stops_neighbours_of_one_word_together_and_what_they_use_a
     assert {name for _, name in events[:4]} == {"gateway", "litellm"}
 
 
+async def test_leaving_stops_a_late_child_in_the_place_that_was_kept_for_it(tmp_path):
+    async with Supervisor() as supervisor:
+        for name in ("store", "gateway", "litellm"):
+            (tmp_path / name).mkdir()
+        await supervisor.start(spec(tmp_path / "store", SLOW, name="store"))
+        supervisor.keep_place("litellm")
+        await supervisor.start(spec(tmp_path / "gateway", SLOW, name="gateway"))
+        supervisor.start_behind(spec(tmp_path / "litellm", SLOW, name="litellm"), lambda *_: None)
+        await until(lambda: supervisor.up.get("litellm"))
+    events = [line.split() for line in (tmp_path / "events").read_text().splitlines()]
+    assert [name for word, name in events if word == "told"] == ["gateway", "litellm", "store"]
+
+
 async def test_leaving_stops_what_a_child_started_itself(tmp_path):
     code = "import subprocess; p = subprocess.Popen(['sleep', '60']); (here / 'grandchild').write_text(str(p.pid))\n"
     async with Supervisor() as supervisor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 
 import pytest
 import yaml
@@ -90,7 +92,7 @@ CONTRADICTIONS = {
     ),
     "a grace shorter than the drain": (
         {"terminationGracePeriodSeconds": 600},
-        "terminationGracePeriodSeconds=600 is shorter than the drain: at least 615",
+        "terminationGracePeriodSeconds=600 is shorter than the drain: at least 625",
     ),
     "a ServiceMonitor of nothing": (
         {"metrics": {"enabled": False, "serviceMonitor": {"enabled": True}}},
@@ -124,7 +126,27 @@ CONTRADICTIONS = {
     ),
     "the same as a share": (
         {"podDisruptionBudget": {"minAvailable": "100%"}},
-        "podDisruptionBudget.minAvailable=100% lets no node ever be emptied",
+        "podDisruptionBudget.minAvailable=100% of replicaCount=2 lets no node ever be emptied",
+    ),
+    "a share that is rounded up to all": (
+        {"podDisruptionBudget": {"minAvailable": "51%"}},
+        "podDisruptionBudget.minAvailable=51% of replicaCount=2 lets no node",
+    ),
+    "a budget of as many as an autoscaler leaves": (
+        {"autoscaling": {"enabled": True, "minReplicas": 2}, "podDisruptionBudget": {"minAvailable": 2}},
+        "podDisruptionBudget.minAvailable=2 of autoscaling.minReplicas=2 lets no node ever be emptied: use maxUnavailable, ",
+    ),
+    "the same of KEDA, and a share": (
+        {"keda": {"enabled": True, "triggers": [{"type": "cpu"}], "minReplicaCount": 3}, "podDisruptionBudget": {"minAvailable": "67%"}},
+        "podDisruptionBudget.minAvailable=67% of keda.minReplicaCount=3 lets no node",
+    ),
+    "a budget of one where KEDA may leave none": (
+        {"keda": {"enabled": True, "triggers": [{"type": "cpu"}], "minReplicaCount": 0}, "podDisruptionBudget": {"minAvailable": 1}},
+        "podDisruptionBudget.minAvailable=1 of keda.minReplicaCount=0 lets no node",
+    ),
+    "a store of no version": (
+        {"store": {"bundled": {"image": {"tag": None}}}},
+        "set store.bundled.image.tag or digest",
     ),
     "a label of all objects that selects pods": (
         {"commonLabels": {"app.kubernetes.io/name": "x"}},
@@ -210,6 +232,23 @@ def test_values_that_contradict_each_other_are_refused(name):
 
 
 @pytest.mark.parametrize(
+    ("least", "scaled"),
+    [
+        (1, {}),
+        ("50%", {}),
+        (2, {"minReplicas": 3}),
+        ("66%", {"minReplicas": 3}),
+        (0, {"minReplicas": 1}),
+        ("0%", {}),
+    ],
+)
+def test_a_budget_that_lets_a_pod_go_is_not(least, scaled):
+    autoscaling = {"enabled": bool(scaled), **scaled}
+    done = template(values={"podDisruptionBudget": {"minAvailable": least}, "autoscaling": autoscaling})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
     "policy", [{"enabled": False}, {"upstreamPorts": [8443], "storePorts": [6380]}, {"extraEgress": [{}]}]
 )
 def test_ports_that_the_network_policy_lets_through_are_not(policy):
@@ -253,6 +292,30 @@ def test_unknown_names_and_impossible_values_are_refused_by_the_schema(helm, val
     done = template(values=values, helm=helm)
     assert done.returncode != 0
     assert "don't meet the specifications of the schema" in done.stderr
+
+
+def _mappings(values: dict, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield (*path, name)
+            if name != "proxyConfig":
+                yield from _mappings(value, (*path, name))
+
+
+@pytest.mark.parametrize(
+    "path", list(_mappings(yaml.safe_load((CHART / "values.yaml").read_text()))), ids=".".join
+)
+def test_a_mapping_that_is_taken_away_is_left_out_or_refused_in_words(path):
+    done = template("--set", f"{'.'.join(path)}=null")
+    if done.returncode != 0:
+        assert path[-1] in done.stderr
+        assert "schema" in done.stderr or "These values do not fit together" in done.stderr, done.stderr
+
+
+def test_both_helms_name_what_was_taken_away(helm):
+    done = template("--set", "gateway=null", helm=helm)
+    assert done.returncode != 0
+    assert re.search(r"missing propert\w+:? 'gateway'|gateway is required", done.stderr), done.stderr
 
 
 def test_the_schema_knows_every_value_and_no_others():

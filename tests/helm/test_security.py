@@ -136,7 +136,7 @@ class TestProbesAndDrain:
         gateway = rendered.container("gateway")
         before = gateway["lifecycle"]["preStop"]["sleep"]["seconds"]
         (grace,) = [int(word.partition("=")[2]) for word in gateway["args"] if word.startswith("--grace=")]
-        assert pod["terminationGracePeriodSeconds"] >= before + grace + 5
+        assert pod["terminationGracePeriodSeconds"] >= before + grace + 15
 
     def test_no_pod_goes_before_the_next_one_serves(self, defaults):
         spec = defaults.of("Deployment")["spec"]

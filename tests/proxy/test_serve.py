@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -89,6 +90,26 @@ class TestTheWelcome:
         assert "Bearer $KEY" in said
         assert "Bearer sk-master" not in said
         assert 'api_key=os.environ["KEY"]' in said
+
+    @pytest.mark.parametrize("may_call", [True, False])
+    def test_says_where_a_key_stands_that_is_no_variables(self, config, may_call):
+        loaded = config(may_call=may_call)
+        said = welcome("http://gateway/v1", None, loaded, "neev-gateway keys create")
+        place = f"general_settings.master_key of {loaded.path}"
+        assert re.search(rf"^A\w+ key +{re.escape(place)}$", said, re.MULTILINE)
+        assert (f"export KEY=...  # {place}\n" in said) == may_call
+        assert said.count("export KEY=") == 1
+        assert "Bearer $KEY" in said
+
+    def test_shows_no_key_of_the_file_and_no_variable_that_is_not_set(self, tmp_path):
+        written = "sk-" + "w" * 40
+        text = (ROOT / "proxy_config.yaml").read_text()
+        file = tmp_path / "own.yaml"
+        file.write_text(text.replace("os.environ/LITELLM_MASTER_KEY", written))
+        with serving(tmp_path, "--no-litellm", "--engine", "echo", "--store", "none", config=file) as served:
+            assert f"general_settings.master_key of {file}" in served.output
+            assert written not in served.output
+            assert "LITELLM_MASTER_KEY" not in served.output
 
     def test_names_a_command_that_can_be_run(self, echoing):
         (line,) = [line for line in echoing.output.splitlines() if line.startswith("A key for somebody: ")]

@@ -190,6 +190,12 @@ class TestItsURL:
         assert (address.kind, list(address.endpoints)) == (kind, endpoints)
         assert (address.tls is not None) == url.startswith("rediss")
 
+    def test_one_without_a_scheme_is_refused_as_that(self):
+        with pytest.raises(
+            ConfigError, match=r"--store: is not the URL of a store\. Use redis://host:6379, "
+        ):
+            parse_address("redis//host", source="--store")
+
     @pytest.mark.parametrize(
         "url",
         [

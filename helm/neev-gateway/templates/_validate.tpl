@@ -38,6 +38,9 @@ may be is in values.schema.json.
 - keysConfig needs a store that the Job can reach, store.mode=embedded is inside the pod: use bundled or external, or set keysJob.enabled=false.
 {{- end }}
 {{- end }}
+{{- if and (eq $store.mode "bundled") (not (or $store.bundled.image.tag $store.bundled.image.digest)) }}
+- store.bundled.image names no version: set store.bundled.image.tag or digest.
+{{- end }}
 {{- if eq $store.mode "external" }}
 {{- if $external.existingSecretUrlKey }}
 {{- if not $external.existingSecret }}
@@ -65,10 +68,11 @@ may be is in values.schema.json.
 {{- else if or $external.url $external.existingSecret $external.existingSecretUrlKey }}
 - store.external names a store, but store.mode is {{ $store.mode }}: set store.mode=external.
 {{- end }}
-{{- $needed := add .Values.drain.preStopSeconds .Values.drain.graceSeconds 5 }}
+{{- /* Beyond the grace: cut requests are settled (6 s), then LiteLLM, which ends last, reports its own (5 s). */}}
+{{- $needed := add .Values.drain.preStopSeconds .Values.drain.graceSeconds 15 }}
 {{- with .Values.terminationGracePeriodSeconds }}
 {{- if lt (int .) (int $needed) }}
-- terminationGracePeriodSeconds={{ . }} is shorter than the drain: at least {{ $needed }} (drain.preStopSeconds + drain.graceSeconds + 5), or lower those.
+- terminationGracePeriodSeconds={{ . }} is shorter than the drain: at least {{ $needed }} (drain.preStopSeconds + drain.graceSeconds + 15), or lower those.
 {{- end }}
 {{- end }}
 {{- if and (not .Values.metrics.enabled) (or .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled .Values.metrics.prometheusRule.enabled .Values.metrics.dashboards.enabled) }}
@@ -138,14 +142,22 @@ may be is in values.schema.json.
 {{- end }}
 {{- end }}
 {{- with .Values.podDisruptionBudget }}
-{{- if and .enabled (eq (toString .minAvailable) "100%") }}
-- podDisruptionBudget.minAvailable=100% lets no node ever be emptied: use maxUnavailable.
-{{- end }}
 {{- if and .enabled (eq (toString .minAvailable) "") (has (toString .maxUnavailable) (list "0" "0%")) }}
 - podDisruptionBudget.maxUnavailable={{ .maxUnavailable }} lets no node ever be emptied: set at least 1, or podDisruptionBudget.enabled=false.
 {{- end }}
-{{- if and .enabled (kindIs "float64" .minAvailable | or (kindIs "int64" .minAvailable)) (ge (int .minAvailable) (int $.Values.replicaCount)) (not (or $.Values.autoscaling.enabled $.Values.keda.enabled)) }}
-- podDisruptionBudget.minAvailable={{ .minAvailable }} of {{ $.Values.replicaCount }} replicas lets no node ever be emptied: use maxUnavailable.
+{{- $setting := "replicaCount" }}{{ $fewest := int $.Values.replicaCount }}
+{{- if $.Values.autoscaling.enabled }}
+{{- $setting = "autoscaling.minReplicas" }}{{ $fewest = int $.Values.autoscaling.minReplicas }}
+{{- else if $.Values.keda.enabled }}
+{{- $setting = "keda.minReplicaCount" }}{{ $fewest = int $.Values.keda.minReplicaCount }}
+{{- end }}
+{{- /* Kubernetes rounds a share up. Without any pod there is none to move; the first is one. */}}
+{{- $kept := toString .minAvailable }}
+{{- if hasSuffix "%" $kept }}
+{{- $kept = div (add (mul (trimSuffix "%" $kept | int) (max $fewest 1)) 99) 100 }}
+{{- end }}
+{{- if and .enabled (int $kept | lt 0) (ge (int $kept) (int (max $fewest 1))) }}
+- podDisruptionBudget.minAvailable={{ .minAvailable }} of {{ $setting }}={{ $fewest }} lets no node ever be emptied: use maxUnavailable, or raise {{ $setting }}.
 {{- end }}
 {{- end }}
 {{- if and .Values.litellm.enabled (or (eq (int .Values.litellm.port) 4000) (and .Values.metrics.enabled (eq (int .Values.litellm.port) (int .Values.metrics.port)))) }}
