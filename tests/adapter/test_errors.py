@@ -102,6 +102,24 @@ async def test_an_upstream_that_never_answers_is_a_timeout(call):
     assert loop.time() - before < 5
 
 
+@pytest.mark.parametrize("fault", ["status=503", "status=429"])
+@pytest.mark.parametrize("call", ["sync", "async"], indirect=True)
+class TestRetriesOfAScript:
+    """LiteLLM's own, without its router: they need a package that LiteLLM does not ask for."""
+
+    async def test_go_on_until_upstream_answers(self, call, fault, emulator):
+        emulator.set_fault(fault, times=2)
+        answer = await call(ask("hello you"), num_retries=2)
+        assert answer.choices[0].message.content == "hello you"
+        assert len(emulator.requests()) == 3
+
+    async def test_end_with_upstreams_error(self, call, fault, emulator):
+        emulator.set_fault(fault)
+        error = await failure(call, ask(), num_retries=2)
+        assert isinstance(error, exceptions.ServiceUnavailableError | exceptions.RateLimitError)
+        assert len(emulator.requests()) == 3
+
+
 class TestMidStream:
     async def broken(self, stream: Caller, fault: str, **params) -> tuple[str, Exception]:
         """Return the text that arrived before the fault, and the fault."""
