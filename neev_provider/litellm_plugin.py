@@ -105,6 +105,7 @@ class NeevPlugin(CustomLogger):
             # A header may set it too.
             asked = {"num_retries": data.get("num_retries")}
             refuse_many_attempts(body | asked if isinstance(body, dict) else asked)
+            _refuse_many_models(data.get("model"), call_type)
             self._check(data.get("model"), proxied.get("body"), call_type)
         except NeevError as error:
             raise ProxyException(
@@ -174,6 +175,16 @@ def refuse_client_credentials(proxied: Mapping[str, Any]) -> None:
     name = next(iter(proxied.get("credential_fields") or ()), None) or forbidden_field(sent)
     if name is not None:
         raise RequestError("unsupported_parameter", f"{name} cannot be set by a request.", param=str(name))
+
+
+def _refuse_many_models(name: object, call_type: str) -> None:
+    """Refuse "a,b": LiteLLM would ask each of them for one request, of which one alone would be charged."""
+    if call_type in _CHAT_CALLS and isinstance(name, str) and "," in name:
+        raise RequestError(
+            "invalid_value",
+            "model must be the name of one model; several cannot be asked at once.",
+            param="model",
+        )
 
 
 def _is_proxys(name: str) -> bool:

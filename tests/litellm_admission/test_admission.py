@@ -103,6 +103,15 @@ class TestSpend:
         assert status >= 400
         assert (await settled(keys, made.key.id)).spend_nanos == 0
 
+    async def test_several_models_are_refused_before_anything_is_counted(self, http, keys, litellm):
+        made = await keys.create_key({"rpm_limit": 1}, by="test")
+        for more in ({}, {"fastest_response": True}):
+            body = chat(model="gpt-oss-120b,gpt-oss-20b", **more)
+            status, _, answer = await call(http, made.token, body)
+            assert (status, answer["error"]["param"]) == (400, "model"), answer
+        assert not litellm.emulator.requests()
+        assert (await call(http, made.token, chat()))[0] == 200
+
     async def test_several_prompts_are_refused_before_anything_is_counted(self, http, keys):
         made = await keys.create_key({"max_budget": 1, "rpm_limit": 1}, by="test")
         body = {"model": "gpt-oss-120b", "prompt": ["x", "y"], "max_tokens": 10}
