@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from neev_provider import settings
 from neev_provider.catalog import Catalog
-from neev_provider.contract import LITELLM_ONLY_FIELDS, ChatRequest, parse_chat_object
+from neev_provider.contract import LITELLM_ONLY_FIELDS, ChatRequest, check_completion, parse_chat_object
 from neev_provider.deployment import RESERVED_HEADERS, Deployment, timeouts_of
 from neev_provider.errors import ConfigError, NeevError, RequestError, UpstreamError
 from neev_provider.litellm_chat_only import ChatOnly
@@ -249,7 +249,13 @@ class NeevLLM(ChatOnly):
         try:
             if isinstance(proxied, dict):
                 refuse_client_credentials(proxied)
-            request = parse_chat_object(_fields(model, messages, optional_params))
+            fields = _fields(model, messages, optional_params)
+            if params.get("text_completion"):
+                # LiteLLM has made a message of each prompt, to which upstream gives one answer.
+                check_completion(
+                    {**fields, "prompt": [message.get("content") for message in fields["messages"]]}
+                )
+            request = parse_chat_object(fields)
         except RequestError as error:
             raise to_litellm(error, model=model, in_proxy=in_proxy) from None
         key = api_key or settings.api_key(self._environ)

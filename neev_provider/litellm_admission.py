@@ -123,7 +123,8 @@ class NeevAccounts(CustomLogger):
         demand = demand_of(data, call_type, entries)
         fallbacks = fallbacks_of(data, proxy_server.llm_router)
         try:
-            grant = await visit.access.admit(visit.token, _worst(demand, data, call_type, entries, fallbacks))
+            worst = _worst(demand, data, call_type, entries, fallbacks)
+            grant = await visit.access.admit(visit.token, worst, ticket=visit.ticket)
         except NeevError as error:
             raise refused(_explained(error, demand.model, entries)) from None
         charge = _Charge(

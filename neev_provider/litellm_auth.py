@@ -25,6 +25,7 @@ from neev_provider.admission import Principal
 from neev_provider.admission.ledger_file import keep_ledger
 from neev_provider.admission.rules import AdmissionSettings
 from neev_provider.admission.static import StaticKeys
+from neev_provider.admission.tickets import TICKET_HEADER
 from neev_provider.admission.virtual import MASTER, VirtualKeys
 from neev_provider.catalog import Catalog
 from neev_provider.config import load_config
@@ -63,21 +64,29 @@ class Visit:
         access: that let him in, and must be asked what the request may cost.
         token: his key.
         task: that serves the request, to its last byte.
+        ticket: of the grant under which the gateway has let it in already, if it says so; whether that is true is
+            found out when the request is admitted.
         metrics: counts what it costs; None: nothing is counted.
 
     Attributes:
         charge: what `litellm_admission.py` notes of the request's cost.
     """
 
-    __slots__ = ("access", "charge", "metrics", "task", "token")
+    __slots__ = ("access", "charge", "metrics", "task", "ticket", "token")
 
     def __init__(
-        self, access: Access, token: str, task: asyncio.Task[Any] | None, metrics: LiteLLMMetrics | None
+        self,
+        access: Access,
+        token: str,
+        task: asyncio.Task[Any] | None,
+        metrics: LiteLLMMetrics | None,
+        ticket: str | None = None,
     ) -> None:
         self.access: Final = access
         self.metrics: Final = metrics
         self.token: Final = token
         self.task: Final = task
+        self.ticket: Final = ticket
         self.charge: Any = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Visit:
@@ -130,7 +139,9 @@ class LiteLLMAuth:
             raise ProxyException(
                 "The gateway is not set up.", "server_error", None, code=500, openai_code="internal_error"
             ) from None
-        return _caller(principal).on(Visit(access, api_key or "", asyncio.current_task(), opened.metrics))
+        ticket = request.headers.get(TICKET_HEADER)
+        visit = Visit(access, api_key or "", asyncio.current_task(), opened.metrics, ticket)
+        return _caller(principal).on(visit)
 
     def _open(self) -> _Opened:
         return _Opened(self._environ)

@@ -105,39 +105,46 @@ class NeevPlugin(CustomLogger):
             # A header may set it too.
             asked = {"num_retries": data.get("num_retries")}
             refuse_many_attempts(body | asked if isinstance(body, dict) else asked)
-            self._check(proxied.get("body"), call_type)
+            _refuse_many_models(data.get("model"), call_type)
+            self._check(data.get("model"), proxied.get("body"), call_type)
         except NeevError as error:
             raise ProxyException(
                 marked(error), error.type, error.param, code=error.status, openai_code=error.code
             ) from None
 
-    def _check(self, body: object, call_type: str) -> None:
-        """Apply the contract to a call of a model that NeevAI serves; others are other providers' to judge."""
-        if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+    def _check(self, name: object, body: object, call_type: str) -> None:
+        """Apply the contract to a call of a model that NeevAI serves; others are other providers' to judge.
+
+        Args:
+            name: of the model that will be called: the path's, if that names one, whatever the body says.
+            body: as the client sent it.
+            call_type: LiteLLM's word for the endpoint.
+        """
+        if not isinstance(body, dict) or not isinstance(name, str):
             return
-        served = _served_models(body["model"])
+        served = _served_models(name)
         # What is LiteLLM's own to judge, the proxy fills with objects of its own by now.
         sent = {
-            name: value
-            for name, value in body.items()
-            if name not in LITELLM_ONLY_FIELDS and not _is_proxys(name)
-        }
+            field: value
+            for field, value in body.items()
+            if field not in LITELLM_ONLY_FIELDS and not _is_proxys(field)
+        } | {"model": name}
         speaks = [model for model in map(self._catalog.get, served) if model and model.modality == "speech"]
         if call_type in _SPEECH_CALLS and served:
             if len(speaks) < len(served):
-                raise _wrong_endpoint(body["model"])
+                raise _wrong_endpoint(name)
             request = parse_speech(msgspec.json.encode(sent))
             for model in speaks:
                 request.check_voice(model)
         elif call_type in _CHAT_CALLS and served:
             if speaks:
-                raise _wrong_endpoint(body["model"])
+                raise _wrong_endpoint(name)
             parse_chat_object(sent)
         elif call_type in _TURNED_CALLS and served:
             _TURNED_CALLS[call_type](sent)
             _refuse_unkept(body)
         elif call_type in _OTHER_CALLS and served:
-            raise _wrong_endpoint(body["model"])
+            raise _wrong_endpoint(name)
 
     @override
     async def async_pre_call_deployment_hook(
@@ -168,6 +175,16 @@ def refuse_client_credentials(proxied: Mapping[str, Any]) -> None:
     name = next(iter(proxied.get("credential_fields") or ()), None) or forbidden_field(sent)
     if name is not None:
         raise RequestError("unsupported_parameter", f"{name} cannot be set by a request.", param=str(name))
+
+
+def _refuse_many_models(name: object, call_type: str) -> None:
+    """Refuse "a,b": LiteLLM would ask each of them for one request, of which one alone would be charged."""
+    if call_type in _CHAT_CALLS and isinstance(name, str) and "," in name:
+        raise RequestError(
+            "invalid_value",
+            "model must be the name of one model; several cannot be asked at once.",
+            param="model",
+        )
 
 
 def _is_proxys(name: str) -> bool:

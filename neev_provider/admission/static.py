@@ -36,7 +36,7 @@ class StaticKeys:
         """Do as `Access.authenticate`."""
         return self._holder(token)
 
-    async def admit(self, token: str | None, demand: Demand) -> Grant:
+    async def admit(self, token: str | None, demand: Demand, *, ticket: str | None = None) -> Grant:  # noqa: ARG002 - nothing was taken
         """Do as `Access.admit`."""
         principal = self._holder(token)
         if not principal.may_call(demand.model):

@@ -108,6 +108,10 @@ class Grant(Protocol):
         """The limit to send upstream; None leaves the client's words as they are."""
 
     @property
+    def ticket(self) -> str | None:
+        """What lets another process take this request over in place of counting it again; None: it cannot."""
+
+    @property
     def headers(self) -> Mapping[bytes, bytes]:
         """What the client is told: OpenAI's `x-ratelimit-*`, and whether `max_tokens` was lowered."""
 
@@ -137,8 +141,15 @@ class Access(Protocol):
             ServerError: the store is away: 503.
         """
 
-    async def admit(self, token: str | None, demand: Demand) -> Grant:
+    async def admit(self, token: str | None, demand: Demand, *, ticket: str | None = None) -> Grant:
         """Let a request in, or say why not; everything it may use is taken, or nothing.
+
+        Args:
+            token: the key.
+            demand: what the request may cost.
+            ticket: of the grant under which another process has this same request, to be taken over: what that
+                took is given back first, and its count in `rpm_limit` stands for this one too. What is no ticket
+                counts as absent.
 
         Raises:
             RequestError: the key (401) or the model (403).
@@ -153,6 +164,7 @@ class FreeGrant:
 
     principal: Principal
     max_tokens: int | None = None
+    ticket: str | None = None
     headers: Mapping[bytes, bytes] = field(default_factory=lambda: _NO_HEADERS)
 
     def settle(self, spent: Spent) -> None:

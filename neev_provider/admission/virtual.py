@@ -26,6 +26,7 @@ from neev_provider.admission.scripts import ADMIT, AUTHENTICATE, key_name, prefi
 from neev_provider.admission.settling import Settle, Settler
 from neev_provider.admission.sweeping import sweep_for_ever
 from neev_provider.admission.terms import FreeGrant, Principal, Spent
+from neev_provider.admission.tickets import Tickets
 from neev_provider.admission.total import Total
 from neev_provider.errors import RequestError, ServerError
 from neev_provider.store.node import UnknownOutcomeError, unavailable
@@ -69,6 +70,13 @@ class VirtualGrant:
         self.max_tokens: Final = max_tokens
         self.headers: Final = headers
 
+    @property
+    def ticket(self) -> str | None:
+        """Do as `Grant.ticket`; a request that was let in without the store has no lease to take over."""
+        if self._settle is None or self._known is not None:
+            return None
+        return self._access.ticket(self._settle)
+
     def settle(self, spent: Spent) -> None:
         """Do as `Grant.settle`; a second time changes nothing."""
         settle, self._settle = self._settle, None
@@ -107,6 +115,7 @@ class VirtualKeys:
         clock = self.settings.clock
         self._store: Final = store
         self._master: Final = None if master_key is None else tokens.digest_of(master_key)
+        self._tickets: Final = None if master_key is None else Tickets(master_key)
         self._configured: Final = configured
         self._settler: Final = Settler(
             store, max_queued=self.settings.max_queued, clock=clock, on_charged=self._charged
@@ -206,7 +215,7 @@ class VirtualKeys:
             raise refusal(status, (), None)
         return self._principal(key_id, *(text.decode() for text in rest))
 
-    async def admit(self, token: str | None, demand: Demand) -> Grant:
+    async def admit(self, token: str | None, demand: Demand, *, ticket: str | None = None) -> Grant:
         """Do as `Access.admit`."""
         if token is None:
             raise no_key()
@@ -231,6 +240,7 @@ class VirtualKeys:
             unit,
             cap,
             "" if total_left is None else total_left,
+            self._handed_over(ticket, key_id),
         )
         try:
             if self.total.is_stale:
@@ -253,6 +263,16 @@ class VirtualKeys:
         if not self._owners.is_noted(settle.tag, settle.at):
             await self._note_owner(settle, grant)
         return grant
+
+    def ticket(self, settle: Settle) -> str | None:
+        """Return what lets another process take a request over; None without a master key, which proves it."""
+        return None if self._tickets is None else self._tickets.make(settle.lease, settle.key_id)
+
+    def _handed_over(self, ticket: str | None, key_id: str) -> str:
+        """Return the lease that a ticket of this key names, "" if there is none."""
+        if ticket is None or self._tickets is None:
+            return ""
+        return self._tickets.read(ticket, key_id) or ""
 
     def settled(self, settle: Settle, known: KnownKey | None) -> None:
         """Charge what a grant's request did cost; called by the grant."""

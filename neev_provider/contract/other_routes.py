@@ -1,7 +1,8 @@
 """The endpoints that LiteLLM turns into chat: older completions, Anthropic's messages, OpenAI's responses.
 
 Their form is LiteLLM's to judge. What is checked here are the values that it passes on or replaces without looking:
-a bound that is no number would otherwise count as none given. Called by `litellm_plugin.py`.
+a bound that is no number would otherwise count as none given, and of several prompts only the last would be answered.
+Called by `litellm_plugin.py` and, for scripts, by `adapter.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from neev_provider.contract.sampling import (  # noqa: TC001 - msgspec reads the
     TokenLimit,
     TopP,
 )
-from neev_provider.contract.schema import Schema, Shape
+from neev_provider.contract.schema import Schema, Shape, invalid, missing
+from neev_provider.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,15 +63,44 @@ class _Responses(_Sampled, kw_only=True):
 _COMPLETION: Final = Schema(_Completion)
 _MESSAGES: Final = Schema(_MessagesCall)
 _RESPONSES: Final = Schema(_Responses)
+_UNASKED: Final = (None, False, "")  # what asks for nothing
+
+
+_PROMPT: Final = "a string, or an array of one string: NeevAI's chat models answer one prompt in a request"
 
 
 def check_completion(fields: Mapping[str, Any]) -> None:
-    """Check the numbers of a call of the older completions endpoint, held as Python objects.
+    """Check a call of the older completions endpoint, held as Python objects.
 
     Raises:
-        RequestError: names field and rule.
+        RequestError: names field and rule; also for what a chat model cannot do, which would be left out in silence.
     """
     _check(_COMPLETION, fields)
+    _check_prompt(fields.get("prompt"))
+    for name in ("echo", "suffix"):
+        if fields.get(name) not in _UNASKED:
+            raise _not_served(name)
+    if fields.get("logprobs") is not None:
+        raise _not_served("logprobs")
+    # As many as are to be returned is what is done anyway; more would have to be made and chosen from.
+    if fields.get("best_of") is not None and fields["best_of"] != (fields.get("n") or 1):
+        raise _not_served("best_of")
+
+
+def _check_prompt(prompt: object) -> None:
+    if prompt is None:
+        raise missing("prompt", _PROMPT)
+    prompts = prompt if isinstance(prompt, list) else [prompt]
+    if not all(isinstance(one, str) for one in prompts):
+        raise invalid("prompt", _PROMPT, code="invalid_type")
+    if len(prompts) != 1:
+        raise invalid("prompt", _PROMPT)
+
+
+def _not_served(name: str) -> RequestError:
+    return RequestError(
+        "unsupported_parameter", f"{name} is not supported: NeevAI's models are chat models.", param=name
+    )
 
 
 def check_messages_call(fields: Mapping[str, Any]) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from neev_provider.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from neev_provider.admission import Principal
     from neev_provider.gateway.exchange import Exchange
     from neev_provider.gateway.services import Services
@@ -26,6 +28,8 @@ async def hand_over(
     *,
     body: bytes | None = None,
     model: str | None = None,
+    ticket: str | None = None,
+    on_answer: Callable[[], None] | None = None,
 ) -> None:
     """Let LiteLLM answer.
 
@@ -35,6 +39,8 @@ async def hand_over(
         principal: who asks.
         body: of the request if it has been read.
         model: what to put in place of the body's model.
+        ticket: of the request's grant, if it was let in here, for LiteLLM's process to take it over.
+        on_answer: called when LiteLLM begins to answer, and so has let the request in or refused it.
 
     Raises:
         NeevError: before anything was sent.
@@ -47,4 +53,10 @@ async def hand_over(
             "This key's limits and budget hold for NeevAI's chat, models and speech; "
             "what LiteLLM serves is not open to it.",
         )
-    await services.litellm.forward(exchange, body=body, model=model)
+    await services.litellm.forward(
+        exchange,
+        body=body,
+        model=model,
+        ticket=ticket if services.litellm_charges else None,
+        on_answer=on_answer,
+    )

@@ -22,6 +22,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Final
 
+from neev_provider.admission.tickets import TICKET_HEADER
 from neev_provider.errors import RequestError
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def litellm_headers(
     client: str,
     scheme: str,
     length: int | None,
+    ticket: str | None = None,
 ) -> list[tuple[str, str]]:
     """Return the request's headers as LiteLLM gets them.
 
@@ -99,6 +101,7 @@ def litellm_headers(
         client: the client's address; "" if there is none.
         scheme: how the client came.
         length: of the body in bytes, if it is known.
+        ticket: of the grant that LiteLLM's process is to take over, if there is one.
 
     Raises:
         RequestError: a control header holds nonsense.
@@ -122,6 +125,8 @@ def litellm_headers(
         headers.append((b"x-forwarded-for", client.encode()))
     if length is not None:
         headers.append((b"content-length", b"%d" % length))
+    if ticket is not None:
+        headers.append((TICKET_HEADER.encode(), ticket.encode("latin-1", "replace")))
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 

@@ -33,7 +33,7 @@ from neev_provider.gateway.litellm_headers import client_headers, litellm_header
 from neev_provider.gateway.litellm_routes import DEFAULT_ROUTES, Routes, passed_query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from neev_provider.gateway.exchange import Exchange, Limits
     from neev_provider.gateway.request_facts import RequestFacts
@@ -132,7 +132,13 @@ class LiteLLMPath:
         return "" if route is None else route.name
 
     async def forward(
-        self, exchange: Exchange, *, body: bytes | None = None, model: str | None = None
+        self,
+        exchange: Exchange,
+        *,
+        body: bytes | None = None,
+        model: str | None = None,
+        ticket: str | None = None,
+        on_answer: Callable[[], None] | None = None,
     ) -> None:
         """Let LiteLLM answer.
 
@@ -140,6 +146,8 @@ class LiteLLMPath:
             exchange: the request.
             body: of the request if it has been read; else it is read or passed on as it arrives.
             model: what to put in place of the body's model.
+            ticket: of the grant that LiteLLM's process is to take over, if it was let in here.
+            on_answer: called when LiteLLM begins to answer.
 
         Raises:
             NeevError: before anything was sent; or after, if only breaking off tells the client of it.
@@ -153,7 +161,9 @@ class LiteLLMPath:
         async with exchange.while_client_stays(after=sending.done):
             asked_at = time.perf_counter()
             try:
-                async with self._request(exchange, path, sending) as response:
+                async with self._request(exchange, path, sending, ticket) as response:
+                    if on_answer is not None:
+                        on_answer()
                     await self._answer(exchange, response, asked_at)
             except (NeevError, TimeoutError, aiohttp.ClientError, OSError) as error:
                 raise sending.failure or self._failure(error) from None
@@ -204,7 +214,7 @@ class LiteLLMPath:
             raise RequestError("invalid_type", "tools must be an array.", param="tools")
         return body if model is None else msgspec.json.encode({**fields, "model": model})
 
-    def _request(self, exchange: Exchange, path: str, sending: _Sending) -> Any:
+    def _request(self, exchange: Exchange, path: str, sending: _Sending, ticket: str | None) -> Any:
         scope = exchange.scope
         query = passed_query(scope.get("query_string", b""), scope["method"])
         client = scope.get("client")
@@ -216,6 +226,7 @@ class LiteLLMPath:
             client=client[0] if client else "",
             scheme=scope.get("scheme", "http"),
             length=sending.length,
+            ticket=ticket,
         )
         if exchange.facts.trace is not None:
             joined = exchange.facts.trace.begin_litellm(path)

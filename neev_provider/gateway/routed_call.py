@@ -84,14 +84,25 @@ async def answer_call(
         ClientGoneError: the client went away.
     """
     exchange.notes["via"] = "fast"
-    try:
-        with call.bill:
+    with call.bill:
+        try:
             async with exchange.while_client_stays():
                 with Place() as place:
                     await answer(exchange, services, call, place)
-    except HandedOverError as error:
-        principal = call.grant.principal
-        await hand_over(exchange, services, principal, body=call.body, model=error.model_name)
+        except HandedOverError as error:
+            model_name = error.model_name
+        else:
+            return
+        # Its lease is LiteLLM's to take over, so it is not settled before LiteLLM has.
+        await hand_over(
+            exchange,
+            services,
+            call.grant.principal,
+            body=call.body,
+            model=model_name,
+            ticket=call.grant.ticket,
+            on_answer=call.bill.settle,
+        )
 
 
 async def call_by_plan(

@@ -55,11 +55,11 @@ class MeasuredAccess:
         self.check_form: Final = access.check_form
         self.authenticate: Final = access.authenticate
 
-    async def admit(self, token: str | None, demand: Demand) -> Grant:
+    async def admit(self, token: str | None, demand: Demand, *, ticket: str | None = None) -> Grant:
         """Do as `Access.admit`."""
         began = perf_counter()
         try:
-            grant = await self._access.admit(token, demand)
+            grant = await self._access.admit(token, demand, ticket=ticket)
         except NeevError as error:
             result = _ERROR if isinstance(error, ServerError) else _REFUSED
             self._recorder.observe(families.ADMISSION, result, perf_counter() - began)

@@ -102,6 +102,24 @@ async def test_an_upstream_that_never_answers_is_a_timeout(call):
     assert loop.time() - before < 5
 
 
+@pytest.mark.parametrize("fault", ["status=503", "status=429"])
+@pytest.mark.parametrize("call", ["sync", "async"], indirect=True)
+class TestRetriesOfAScript:
+    """LiteLLM's own, without its router: they need a package that LiteLLM does not ask for."""
+
+    async def test_go_on_until_upstream_answers(self, call, fault, emulator):
+        emulator.set_fault(fault, times=2)
+        answer = await call(ask("hello you"), num_retries=2)
+        assert answer.choices[0].message.content == "hello you"
+        assert len(emulator.requests()) == 3
+
+    async def test_end_with_upstreams_error(self, call, fault, emulator):
+        emulator.set_fault(fault)
+        error = await failure(call, ask(), num_retries=2)
+        assert isinstance(error, exceptions.ServiceUnavailableError | exceptions.RateLimitError)
+        assert len(emulator.requests()) == 3
+
+
 class TestMidStream:
     async def broken(self, stream: Caller, fault: str, **params) -> tuple[str, Exception]:
         """Return the text that arrived before the fault, and the fault."""
@@ -237,3 +255,30 @@ def test_what_neevai_does_not_serve_is_refused_at_once(name):
         getattr(litellm, name)(model=f"neev/{MODEL}", **arguments)
     with pytest.raises(litellm.BadRequestError, match="NeevAI serves no"):
         asyncio.run(getattr(litellm, f"a{name}")(model=f"neev/{MODEL}", **arguments))
+
+
+class TestOlderCompletionsOfAScript:
+    """LiteLLM makes a message of each prompt; upstream would answer the last alone."""
+
+    @pytest.mark.parametrize("stream", [False, True])
+    @pytest.mark.parametrize(
+        ("param", "fields"),
+        [
+            ("prompt", {"prompt": ["x", "y"]}),
+            ("echo", {"echo": True}),
+            ("best_of", {"best_of": 2}),
+            ("suffix", {"suffix": "end"}),
+            ("logprobs", {"logprobs": 1}),
+        ],
+    )
+    def test_what_a_chat_model_cannot_do_is_refused(self, target, emulator, param, fields, stream):
+        arguments = {"model": f"neev/{MODEL}", "prompt": "x", "stream": stream, **fields, **target}
+        with pytest.raises(exceptions.BadRequestError) as caught:
+            list(litellm.text_completion(**arguments))
+        assert caught.value.param == param
+        assert emulator.requests() == []
+
+    def test_one_prompt_is_answered(self, target):
+        for prompt in ("a b", ["a b"]):
+            answer = litellm.text_completion(model=f"neev/{MODEL}", prompt=prompt, **target)
+            assert answer.choices[0].text == "a b"

@@ -36,6 +36,12 @@ OWN = """
   - model_name: voice
     litellm_params: {model: openai/tts-1, api_base: "EMULATOR", api_key: sk-nc-x}
     model_info: {mode: audio_speech, input_cost_per_character: 0.000015}
+  - model_name: leaving          # falls back to a model that is not NeevAI's
+    litellm_params: {model: neev/gpt-oss-20b, num_retries: 0}
+    model_info: {mode: chat, input_cost_per_token: 0.000000075, output_cost_per_token: 0.0000003}
+  - model_name: foreign          # the same emulator, but to LiteLLM it is OpenAI
+    litellm_params: {model: openai/gpt-oss-120b, api_base: "EMULATOR", api_key: sk-nc-x}
+    model_info: {mode: chat, input_cost_per_token: 0.0000001, output_cost_per_token: 0.0000005}
   - model_name: bare             # priced by the catalog alone
     litellm_params: {model: neev/gpt-oss-20b}
 
@@ -49,6 +55,7 @@ class LiteLLM:
     emulator: object
     store_url: str | None
     log: Path
+    config: Path
 
 
 def own_config(folder: Path, emulator_url: str) -> Path:
@@ -58,7 +65,7 @@ def own_config(folder: Path, emulator_url: str) -> Path:
     text = text.replace("https://inference.ai.neevcloud.com/v1", emulator_url)
     text = text.replace(
         "  # fallbacks:",
-        "  fallbacks: [{shaky: [gpt-oss-120b]}, {dear-after: [minimax-m3]}, {unpriced-after: [kimi-k3]}]\n  disable_cooldowns: true\n  # fallbacks:",
+        "  fallbacks: [{shaky: [gpt-oss-120b]}, {dear-after: [minimax-m3]}, {unpriced-after: [kimi-k3]}, {leaving: [foreign]}]\n  disable_cooldowns: true\n  # fallbacks:",
         1,
     )
     text = text.replace("\nneev:\n", f"\nneev:\n  keys: [{{alias: own, key: {OWN_KEY}}}]\n", 1)
@@ -86,11 +93,12 @@ def started(folder: Path, emulator, store_url: str | None, environ: dict[str, st
     port = free_port()
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("NEEV_", "LITELLM_"))}
     log = folder / "log"
+    config = own_config(folder, base_url)
     with log.open("wb") as file:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "neev_provider.litellm_server"),
-                *("--config", str(own_config(folder, base_url)), "--host", "127.0.0.1", "--port", str(port)),
+                *("--config", str(config), "--host", "127.0.0.1", "--port", str(port)),
             ],
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -112,7 +120,7 @@ def started(folder: Path, emulator, store_url: str | None, environ: dict[str, st
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        yield LiteLLM(url, emulator, store_url, log)
+        yield LiteLLM(url, emulator, store_url, log, config)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -103,6 +103,26 @@ class TestSpend:
         assert status >= 400
         assert (await settled(keys, made.key.id)).spend_nanos == 0
 
+    async def test_several_models_are_refused_before_anything_is_counted(self, http, keys, litellm):
+        made = await keys.create_key({"rpm_limit": 1}, by="test")
+        for more in ({}, {"fastest_response": True}):
+            body = chat(model="gpt-oss-120b,gpt-oss-20b", **more)
+            status, _, answer = await call(http, made.token, body)
+            assert (status, answer["error"]["param"]) == (400, "model"), answer
+        assert not litellm.emulator.requests()
+        assert (await call(http, made.token, chat()))[0] == 200
+
+    async def test_several_prompts_are_refused_before_anything_is_counted(self, http, keys):
+        made = await keys.create_key({"max_budget": 1, "rpm_limit": 1}, by="test")
+        body = {"model": "gpt-oss-120b", "prompt": ["x", "y"], "max_tokens": 10}
+        for _ in range(2):
+            status, _, answer = await call(http, made.token, body, "/v1/completions")
+            assert (status, answer["error"]["param"]) == (400, "prompt"), answer
+        assert (await settled(keys, made.key.id)).spend_nanos == 0
+        status, _, answer = await call(http, made.token, body | {"prompt": [prompt()]}, "/v1/completions")
+        assert status == 200, answer
+        assert (await settled(keys, made.key.id, COST)).spend_nanos == COST
+
     async def test_an_aborted_stream_is_charged_at_least_its_prompt_and_lets_go_of_its_place(
         self, http, keys
     ):

@@ -252,6 +252,66 @@ class TestWrongValuesOfLiteLLMsRoutes:
         assert b"stop_sequences must be" not in answer, (status, answer)
 
 
+COMPLETION_ROUTES = [
+    "/v1/completions",
+    "/completions",
+    "/engines/house/completions",
+    "/openai/deployments/house/completions",
+]
+
+
+class TestWhatAChatModelCannotDo:
+    """LiteLLM makes a message of each prompt, and drops or passes on the rest: the answer would not be what was asked."""
+
+    @pytest.mark.parametrize("path", COMPLETION_ROUTES)
+    async def test_several_prompts_are_refused(self, real, emulator, path):
+        # Where the path names the model, it is the one that is called.
+        names = [{"model": "house"}] if "house" not in path else [{}, {"model": "other"}]
+        for prompt in (["x", "y"], [1, 2], [[1, 2], [3]], [[1, 2]], [], ["x", 5]):
+            for name in names:
+                status, _, found = await error(real, path, json={"prompt": prompt, **name})
+                assert (status, found["type"], found["param"]) == (400, "invalid_request_error", "prompt")
+                assert "one prompt" in found["message"]
+        assert not emulator.requests()
+
+    @pytest.mark.parametrize("path", [path for path in COMPLETION_ROUTES if "house" in path])
+    async def test_one_is_served_where_the_path_names_the_model(self, real, path):
+        status, _, answer = await ask(real, path, json={"prompt": "a b"})
+        assert (status, json.loads(answer)["choices"][0]["text"]) == (200, "a b")
+        path = path.replace("/completions", CHAT.removeprefix("/v1"))
+        body = {name: value for name, value in body_for(CHAT).items() if name != "model"}
+        status, _, answer = await ask(real, path, json=body)
+        assert status == 200, answer
+        status, _, found = await error(real, path, json=body | {"temperature": 9})
+        assert (status, found["param"]) == (400, "temperature")
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [("best_of", 3), ("echo", True), ("suffix", "end"), ("logprobs", 2), ("logprobs", 0)],
+    )
+    async def test_so_are_fields_without_a_meaning_for_it(self, real, emulator, field, value):
+        status, _, found = await error(
+            real, "/v1/completions", json={"model": "house", "prompt": "x", field: value}
+        )
+        assert (status, found["code"], found["param"]) == (400, "unsupported_parameter", field)
+        assert not emulator.requests()
+
+    async def test_one_prompt_in_an_array_and_fields_that_ask_for_nothing_are_served(self, real):
+        idle = {"best_of": 2, "n": 2, "echo": False, "suffix": "", "logprobs": None}
+        status, _, answer = await ask(
+            real, "/v1/completions", json={"model": "house", "prompt": ["a b"], **idle}
+        )
+        assert status == 200, answer
+        choices = json.loads(answer)["choices"]
+        assert [(choice["index"], choice["text"]) for choice in choices] == [(0, "a b"), (1, "a b")]
+
+    async def test_other_providers_models_have_their_own_rules(self, real, emulator):
+        status, _, answer = await ask(
+            real, "/v1/completions", json={"model": "other", "prompt": ["x", "y"], "echo": True}
+        )
+        assert b"NeevAI" not in answer, (status, answer)
+
+
 JSON_ROUTES = [
     "/v1/embeddings",
     "/v1/rerank",

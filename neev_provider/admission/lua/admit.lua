@@ -2,7 +2,8 @@
 --
 -- ARGV: 3 key id, 4 digest, 5 model, 6 lease, 7 ms that the lease lives, 8 tokens to take, 9 prompt tokens,
 --   10 nano-USD of the prompt ('' if the model is unpriced), 11 nano-USD per token of max_tokens, 12 max_tokens,
---   13 nano-USD that the gateway's own budget leaves ('' if it has none)
+--   13 nano-USD that the gateway's own budget leaves ('' if it has none), 14 the lease under which another process has
+--   let this same request in, to be taken over ('' if none has)
 -- Returns {'ok', expired, nano-USD charged for them, packed: who, team's models, max_tokens, held, now, {rpm of the key
 --     (-1: no limit), left, tpm, left, parallel, the same of the team}, nano-USD left (-1: no budget)}
 --   or {'no', expired, nanos, code, whose, ms until a retry makes sense ('' if unknown), details ...}
@@ -18,9 +19,24 @@ local function refuse(code, whose, retry, ...)
   return {'no', expired, expired_nanos, code, whose, retry and max(0, retry) or '', ...}
 end
 
-local subjects = {{whose = 'key', suffix = ':' .. ARGV[3], record = key}}
+local subjects = {{whose = 'key', suffix = ':' .. ARGV[3], record = key, counted_in = KEY_SECOND}}
 if team then
-  subjects[2] = {whose = 'team', suffix = '', record = team}
+  subjects[2] = {whose = 'team', suffix = '', record = team, counted_in = TEAM_SECOND}
+end
+
+-- Handed over: what the other lease took is given back before it is taken anew, all but the request's count, which
+-- stays. If this is refused, the request has ended: it cost nothing so far.
+local handed_over
+if ARGV[14] ~= '' then
+  local packed = call('HGET', prefix .. 'leases', ARGV[14])
+  local lease = packed and cmsgpack.unpack(packed)
+  if lease and lease[KEY] == ARGV[3] then
+    handed_over = lease
+    local close_lease = ledger()
+    close_lease(lease, 0, 0)
+    call('HDEL', prefix .. 'leases', ARGV[14])
+    call('ZREM', prefix .. 'due', ARGV[14])
+  end
 end
 
 -- The model
@@ -125,12 +141,15 @@ end
 for _, subject in ipairs(subjects) do
   if subject.record[RPM] or subject.record[TPM] then
     subject.minute = minute_of(subject.account)
+    local counted_in = handed_over and handed_over[subject.counted_in] or 0
+    subject.counts = counted_in > 0 and subject.minute.at - counted_in < BUCKETS and 0 or 1
   end
 end
 for _, subject in ipairs(subjects) do
   local limit, minute = subject.record[RPM], subject.minute
-  if limit and minute.requests + 1 > limit then
-    return refuse('requests', subject.whose, wait_for(subject, true, minute.requests + 1 - limit), limit)
+  local requests = minute and minute.requests + subject.counts
+  if limit and requests > limit then
+    return refuse('requests', subject.whose, wait_for(subject, true, requests - limit), limit)
   end
 end
 for _, subject in ipairs(subjects) do
@@ -183,8 +202,9 @@ for _, subject in ipairs(subjects) do
       call('HDEL', account.name, unpack(minute.gone))
     end
     local taken = min(tokens, SHARE - 1 - minute.bucket % SHARE)
-    account.last, account.requests, account.tokens = minute.at, minute.requests + 1, minute.tokens + taken
-    keep(account, 'b' .. minute.at % BUCKETS, minute.bucket + SHARE + taken)
+    local counts = subject.counts
+    account.last, account.requests, account.tokens = minute.at, minute.requests + counts, minute.tokens + taken
+    keep(account, 'b' .. minute.at % BUCKETS, minute.bucket + counts * SHARE + taken)
   else
     keep(account)
   end
