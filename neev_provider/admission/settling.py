@@ -291,7 +291,7 @@ async def replay(store: Store, line: str | bytes) -> int | None:
         Nano-USD that were charged; None if they had been before.
 
     Raises:
-        ValueError: not such a line.
+        ValueError: not such a line, or from so long ago that the store does not know whether it was charged.
         ServerError: the store is away; replay it again.
     """
     try:
@@ -301,4 +301,6 @@ async def replay(store: Store, line: str | bytes) -> int | None:
     words = (prefix_of(settle.tag), 0, *settle.words(), int(settle.sent))
     await put_on_record(store, [settle.tag], settle.at)
     charged: Any = await store.run(REPLAY, (seen_name(settle.tag, settle.process),), words)
+    if charged == b"old":
+        raise ValueError("too old: nobody knows any more whether it was charged")
     return None if charged == b"seen" else int(charged)

@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import logging
 import signal
+import time
 
+import msgspec
 import pytest
 
 from neev_provider.admission import Demand, Spent
 from neev_provider.admission.keys import Keys
 from neev_provider.admission.rules import AdmissionSettings, Clock
-from neev_provider.admission.settling import replay
+from neev_provider.admission.scripts import seen_name
+from neev_provider.admission.settling import Settle, replay
 from neev_provider.admission.sweeping import sweep
 from neev_provider.admission.virtual import VirtualKeys
 from neev_provider.errors import ServerError
@@ -225,3 +228,45 @@ async def test_what_a_reader_found_expired_is_part_of_the_gateways_total(store):
     assert (await keys.key(made.key.id)).spend_nanos == 1000
     assert await sweep(store, clock) == (1, 1000)
     assert await sweep(store, clock) == (0, 0)
+
+
+class TestALineOfLongAgo:
+    """What tells whether a line was charged is not kept for ever; what it tells no more must not be guessed."""
+
+    @pytest.fixture
+    async def line(self, store):
+        made = await Keys(store).create_key(by="test")
+
+        def of(days, number, *, sent):
+            at = int((time.time() - days * 86_400) * 1000)
+            settle = Settle("p", number, made.key.id, f"p-{number}", made.key.id, at, 3, 4, 500, model="m")
+            settle.sent = sent
+            return msgspec.json.encode(settle)
+
+        return of
+
+    async def test_is_charged_if_it_was_never_sent_or_the_number_tells_that_it_was_not_taken(
+        self, store, valkey, line
+    ):
+        assert await replay(store, line(40, 1, sent=False)) == 500
+        tag = msgspec.json.decode(line(40, 2, sent=True))["tag"]
+        valkey.client().set(seen_name(tag, "p"), 2)
+        assert await replay(store, line(40, 2, sent=True)) is None
+        assert await replay(store, line(40, 3, sent=True)) == 500
+        assert await replay(store, line(33, 4, sent=True)) == 500
+
+    @pytest.mark.parametrize(("days", "sent"), [(36, True), (401, True), (401, False)])
+    async def test_is_refused_if_nothing_tells_any_more(self, store, line, days, sent):
+        with pytest.raises(ValueError, match="too old"):
+            await replay(store, line(days, 5, sent=sent))
+
+
+async def test_a_lease_that_expired_is_remembered_as_long_as_its_line_may_be_replayed(store, valkey):
+    clock = Clock(NOON)
+    dead = VirtualKeys(store, AdmissionSettings(clock=clock))
+    made = await Keys(store, clock=clock).create_key(by="test")
+    await dead.admit(made.token, ONE)
+    clock.moved += 90_000
+    await sweep(store, clock)
+    (name,) = valkey.client().keys("neev:*:late:*")
+    assert valkey.client().ttl(name) > 399 * 86_400
