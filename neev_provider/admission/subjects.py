@@ -1,6 +1,6 @@
 """The records of keys and teams in the store: written with their line in the audit, described with what they used.
 
-Knows nothing of what the attributes mean. Called by `keys.py`.
+Knows nothing of what the attributes mean. Called by `keys.py` and `lookup.py`.
 """
 
 from __future__ import annotations
