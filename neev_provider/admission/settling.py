@@ -241,12 +241,19 @@ class Settler:
                 epoch = now
 
     async def _look(self) -> None:
+        failed: NeevError | None = None
         for tag in self._confirmed.owners():
             words = (prefix_of(tag), self._clock.moved, self._confirmed.last(tag))
-            answer = await self._store.run(SETTLE, (seen_name(tag, self.process),), words)
+            try:
+                answer = await self._store.run(SETTLE, (seen_name(tag, self.process),), words)
+            except NeevError as error:
+                failed = error  # one server of a cluster may be away, and the others not
+                continue
             if answer and tag not in self._queues:  # else they are told before what waits there
                 self._start(tag, deque())
                 self._tell_again(tag, int(answer[1]), self._queues[tag])
+        if failed is not None:
+            raise failed
 
     async def _seen(self, name: str) -> int | None:
         """Return the number of the last settle of this process that the store has dealt with; None if it won't say.

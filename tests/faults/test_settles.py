@@ -270,3 +270,51 @@ async def test_a_lease_that_expired_is_remembered_as_long_as_its_line_may_be_rep
     await sweep(store, clock)
     (name,) = valkey.client().keys("neev:*:late:*")
     assert valkey.client().ttl(name) > 399 * 86_400
+
+
+class TestAServerOfAClusterThatIsAway:
+    """Holds some owners; the others' leases are looked after all the same, whatever the order."""
+
+    @pytest.fixture
+    async def owners(self, store):
+        """Three keys of their own, by the order of their ids; the middle one's server can be taken away."""
+        clock = Clock(NOON)
+        keys, access = Keys(store, clock=clock), VirtualKeys(store, AdmissionSettings(clock=clock))
+        made = [await keys.create_key(by="test") for _ in range(3)]
+        for key in sorted(made, key=lambda each: each.key.id):
+            await access.admit(key.token, ONE)
+        ids = sorted(key.key.id for key in made)
+        yield clock, access, ids
+        await access.close()
+
+    def partly_away(self, store, monkeypatch, away):
+        run = store.run
+
+        async def run_unless_away(script, names, args):
+            if f"{{{away}}}" in names[0]:
+                raise unavailable(1.0)
+            return await run(script, names, args)
+
+        monkeypatch.setattr(store, "run", run_unless_away)
+
+    async def test_keeps_no_other_lease_from_being_renewed(self, store, owners, valkey, monkeypatch):
+        clock, access, ids = owners
+        before = {
+            key_id: valkey.client().zrange(f"neev:{{{key_id}}}:due", 0, -1, withscores=True) for key_id in ids
+        }
+        clock.moved += 20_000
+        self.partly_away(store, monkeypatch, ids[0])
+        await access._leases.renew()
+        after = {
+            key_id: valkey.client().zrange(f"neev:{{{key_id}}}:due", 0, -1, withscores=True) for key_id in ids
+        }
+        assert [after[key_id][0][1] - before[key_id][0][1] for key_id in ids] == [0, 20_000, 20_000]
+
+    async def test_keeps_no_other_lease_from_being_swept_and_told(self, store, owners, monkeypatch):
+        clock, _, ids = owners
+        clock.moved += 90_000
+        monkeypatch.setattr("neev_provider.admission.sweeping._AT_ONCE", 2)
+        self.partly_away(store, monkeypatch, ids[0])
+        assert await sweep(store, clock) == (2, 2000)
+        monkeypatch.undo()
+        assert await sweep(store, clock) == (1, 1000)
