@@ -274,3 +274,14 @@ class TestItsHealth:
         async with Store.from_url(valkey.url) as store:
             with pytest.raises(ConfigError, match="allkeys-lru, which would evict keys and budgets"):
                 await check_store(store)
+
+    @pytest.mark.parametrize("policy", ["volatile-ttl", "volatile-lru"])
+    async def test_a_server_that_would_evict_what_has_an_end_is_refused_once_it_has_a_bound(
+        self, valkey, policy
+    ):
+        valkey.client().config_set("maxmemory-policy", policy)
+        async with Store.from_url(valkey.url) as store:
+            assert [health.policy for health in await check_store(store)] == [policy]
+            valkey.client().config_set("maxmemory", "1gb")
+            with pytest.raises(ConfigError, match=f"{policy} and a maxmemory.* charge twice"):
+                await check_store(store)
