@@ -275,10 +275,10 @@ class Store:
     async def _follow(self, slot: int, words: Sequence[Word]) -> Any:
         if not self._slots:
             await self._read_slots()
-        node, asking = self._node(self._slots[slot]), False
+        endpoint, asking = self._slots[slot], False
         while True:
             try:
-                return await node.call(*words, asking=asking)
+                return await self._node(endpoint).call(*words, asking=asking)
             except ServerError:
                 # A replica may have taken its place: look before the next call.
                 self._slots = []
@@ -292,7 +292,7 @@ class Store:
                     await asyncio.sleep(_SHORT_WAIT)
                     continue
                 host, _, port = rest[1].rpartition(":")
-                node = self._node(Endpoint(host, int(port)))
+                endpoint = Endpoint(host or endpoint.host, int(port))
                 if word == "MOVED":
                     await self._read_slots()
 
@@ -309,7 +309,7 @@ class Store:
                 continue
             slots = [endpoint] * _SLOTS
             for first, last, primary, *_ in found:
-                host = primary[0].decode() or endpoint.host
+                host = primary[0].decode() if primary[0] else endpoint.host
                 slots[first : last + 1] = [Endpoint(host, primary[1])] * (last - first + 1)
             self._slots, self._primaries = slots, list(dict.fromkeys(slots))
             self._let_go()

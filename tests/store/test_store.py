@@ -174,6 +174,25 @@ async def test_a_cluster_is_asked_where_a_name_lies_and_a_moved_slot_is_followed
             node.stop()
 
 
+@pytest.mark.xdist_group("cluster")
+async def test_a_cluster_that_does_not_tell_its_host_is_asked_where_it_was_found(tmp_path):
+    nodes = cluster(tmp_path)
+    try:
+        for node in nodes:
+            node.client().config_set("cluster-preferred-endpoint-type", "unknown-endpoint")
+        async with Store.from_url(
+            f"redis+cluster://127.0.0.1:{nodes[0].port}", timing=Timing(call=5)
+        ) as store:
+            for number in range(30):
+                await store.run(ECHO, (f"{{{number}}}",), ("1",))
+            store._slots = [Endpoint("127.0.0.1", nodes[0].port)] * 16_384  # so that it points to the others
+            for number in range(30):
+                await store.run(ECHO, (f"{{{number}}}",), ("1",))
+    finally:
+        for node in nodes:
+            node.stop()
+
+
 def primaries(node):
     """Return the ports of those who hold slots, as one node knows."""
     return {primary[1] for _, _, primary, *_ in node.client().execute_command("CLUSTER SLOTS")}
