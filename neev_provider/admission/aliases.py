@@ -2,7 +2,7 @@
 
 The aliases lie in a slot of their own, so a record and its alias are never written at once. An alias is claimed
 first, and the record must be written within some seconds of that: whoever finds a claim that is older, and no record
-with the alias, can tell that there will be none, and takes the alias over. Called by `keys.py`.
+with the alias, can tell that there will be none, and takes the alias over. Called by `keys.py` and `lookup.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Who changed which key or team, and when: read from the stream that every change leaves at its owner.
 
-Called by `keys.py`.
+Called by `lookup.py`.
 """
 
 from __future__ import annotations

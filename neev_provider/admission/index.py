@@ -1,7 +1,7 @@
 """Which owners there are: names that lie in a slot of their own.
 
 They are written before a record is made and after it is gone, so what is there is always listed; what a crash left
-behind names nobody. Called by `keys.py`.
+behind names nobody. Called by `keys.py` and `lookup.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Virtual keys and teams: made, shown, changed, blocked, rotated and revoked, each change with its line in the audit.
+"""Virtual keys and teams: made, changed, blocked, rotated and revoked, each change with its line in the audit.
 
 A change is one script at its owner, so it is whole or not at all, and takes effect with the next request in every
 process: nothing caches a record. Called by the command line and the admin routes; who may do so is theirs to check.
@@ -6,17 +6,14 @@ process: nothing caches a record. Called by the command line and the admin route
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import hmac
 import secrets
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from neev_provider.admission import tokens
-from neev_provider.admission.aliases import Aliases
-from neev_provider.admission.audit import AuditEntry, read_audit
-from neev_provider.admission.index import Index
+from neev_provider.admission.lookup import Lookup, no_such_key, no_such_team
 from neev_provider.admission.records import (
     Change,
     KeyInfo,
@@ -25,20 +22,21 @@ from neev_provider.admission.records import (
     encode_attributes,
     refuse_past,
 )
-from neev_provider.admission.rules import Clock
-from neev_provider.admission.scripts import key_name
-from neev_provider.admission.subjects import Subjects
-from neev_provider.errors import RequestError, redact
-from neev_provider.store.node import unavailable
+from neev_provider.errors import RequestError, ServerError
+from neev_provider.store.node import UnknownOutcomeError, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
-    from neev_provider.store import Store
+    from neev_provider.admission.aliases import Claim
 
-__all__ = ["AuditEntry", "Keys", "NewKey"]
+__all__ = ["Keys", "NewKey"]
 
 _MAX_GRACE: Final = 30 * 86_400  # seconds
+_LOOKS: Final = 8  # whether a secret is in force, after a write that was not answered
+_BETWEEN_LOOKS: Final = 0.25  # seconds
+
+_Subject = TypeVar("_Subject", bound=TeamInfo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +52,13 @@ class NewKey:
     token: str = field(repr=False)
 
 
-class Keys:
-    """The keys and teams of a store.
+class Keys(Lookup):
+    """The keys and teams of a store, which change here; read as `Lookup` says.
 
     Args:
         store: that holds them.
         clock: the scripts'.
     """
-
-    def __init__(self, store: Store, *, clock: Clock | None = None) -> None:
-        self._store: Final = store
-        self._clock: Final = clock or Clock()
-        self._index: Final = Index(store, self._clock)
-        self._subjects: Final = Subjects(store, self._clock)
-        self._key_aliases: Final = Aliases("key", store, self._subjects, self._clock)
-        self._team_aliases: Final = Aliases("team", store, self._subjects, self._clock)
 
     # Keys
 
@@ -96,7 +86,7 @@ class Keys:
         change = encode_attributes(attributes, is_team=False)
         refuse_past(attributes)
         if team is not None and not tokens.is_tag(team):
-            raise _no_team(team)
+            raise no_such_team(team)
         token = token or tokens.new_token(tokens.new_key_id(team))
         key_id = tokens.id_of(token) or ""
         if (team or key_id) != tokens.tag_of(key_id):
@@ -115,98 +105,17 @@ class Keys:
         claim = await self._key_aliases.claim(alias, key_id)
         if team is None:
             await self._index.add_owner(tag)
-        done = await self._subjects.write(
-            "create",
-            tag,
-            key_id,
-            Change(fields),
-            by=by,
-            action="create",
-            noted=attributes,
-            claim=claim,
+        done, made = await self._write_secret(
+            "create", key_id, Change(fields), by=by, noted=attributes, claim=claim
         )
-        if done != b"ok":
+        if not isinstance(made, KeyInfo):
             await self._key_aliases.give_up(alias, claim)
             if done == b"exists":
                 raise RequestError("invalid_value", f"The key '{key_id}' exists already.", param="token")
-            raise _no_team(str(team)) if done == b"no_team" else unavailable(1.0)
+            raise no_such_team(str(team)) if done == b"no_team" else unavailable(1.0)
         if team is None:
-            await self._index.add_owner(tag)  # whoever deleted one of this id may have retired it meanwhile
-        return NewKey(await self.key(key_id), token)
-
-    async def key(self, key_id: str) -> KeyInfo:
-        """Return a key.
-
-        Raises:
-            RequestError: there is none of this id.
-            ServerError: the store is away.
-        """
-        found = [
-            info for info in await self._subjects.describe(tokens.tag_of(key_id), key_id) if info.id == key_id
-        ]
-        keys = [info for info in found if isinstance(info, KeyInfo)]
-        if not keys:
-            raise _no_key(key_id)
-        return keys[0]
-
-    async def key_of_id(self, key_id: str) -> KeyInfo | None:
-        """Return the key of this id; None if there is none."""
-        try:
-            return await self.key(key_id)
-        except RequestError:
-            return None
-
-    async def key_of_token(self, token: str) -> KeyInfo | None:
-        """Return the key whose id a token names, whether or not its secret is right; None if there is none."""
-        key_id = tokens.id_of(token)
-        return None if key_id is None else await self.key_of_id(key_id)
-
-    async def key_of_digest(self, digest: bytes) -> KeyInfo | None:
-        """Return the key whose token has this SHA-256, None if there is none; reads all keys."""
-        return next((key for key in await self.list_keys() if key.digest == digest), None)
-
-    async def key_of_alias(self, alias: str) -> KeyInfo | None:
-        """Return the key of this alias; None if there is none."""
-        key_id = await self._key_aliases.holder(alias)
-        return None if key_id is None else await self.key_of_id(key_id)
-
-    async def find_key(self, word: str) -> KeyInfo:
-        """Return the key that a person means: by its token, id or alias.
-
-        Raises:
-            RequestError: there is none.
-            ServerError: the store is away.
-        """
-        key_id = tokens.id_of(word)
-        if key_id is not None:
-            return await self.key(key_id)
-        found = await self.key_of_alias(word)
-        if found is None and tokens.is_key_id(word):
-            found = await self.key(word)
-        if found is None:
-            # Perhaps a secret that was copied in part.
-            raise _no_key(redact(word))
-        return found
-
-    async def is_token(self, key_id: str, token: str) -> bool:
-        """Tell whether this is a key's present token."""
-        name = key_name(tokens.tag_of(key_id), key_id)
-        kept = await self._store.call(name, "HGET", name, "secret")
-        return isinstance(kept, bytes) and hmac.compare_digest(kept, tokens.digest_of(token))
-
-    async def list_keys(self, *, team: str | None = None) -> list[KeyInfo]:
-        """Return all keys, or those of a team, by the time they were made."""
-        tags = await self._index.owners() if team is None else [team]
-        keys = [info for info in await self._subjects.describe_all(tags) if isinstance(info, KeyInfo)]
-        return sorted(keys, key=_age)
-
-    async def list_some(self, most_owners: int) -> list[TeamInfo]:
-        """Return teams and keys in one look; those of the first owners (teams, and keys without one) by their ids.
-
-        Raises:
-            ServerError: the store is away.
-        """
-        return await self._subjects.describe_all(sorted(await self._index.owners())[:most_owners])
+            await self._list_again(tag)
+        return NewKey(made, token)
 
     async def update_key(self, key_id: str, attributes: Mapping[str, Any], *, by: str) -> KeyInfo:
         """Change a key; None as a value unsets.
@@ -216,17 +125,15 @@ class Keys:
             ServerError: the store is away.
         """
         refuse_past(attributes)
-        before = await self.key(key_id)
-        await self._update("key", before, attributes, by, "update")
-        return await self.key(key_id)
+        return await self._update(await self.key(key_id), attributes, by, "update")
 
     async def block_key(self, key_id: str, *, by: str) -> None:
         """Refuse all calls of a key from now on."""
-        await self._update("key", await self.key(key_id), {"blocked": True}, by, "block")
+        await self._update(await self.key(key_id), {"blocked": True}, by, "block")
 
     async def unblock_key(self, key_id: str, *, by: str) -> None:
         """Let calls of a key in again."""
-        await self._update("key", await self.key(key_id), {"blocked": False}, by, "unblock")
+        await self._update(await self.key(key_id), {"blocked": False}, by, "unblock")
 
     async def rotate_key(
         self, key_id: str, *, grace_seconds: float = 0.0, token: str | None = None, by: str
@@ -246,7 +153,6 @@ class Keys:
         """
         if not 0 <= grace_seconds <= _MAX_GRACE:
             raise RequestError("invalid_value", "'grace' must be from 0 seconds to 30 days.", param="grace")
-        tag = tokens.tag_of(key_id)
         token = token or tokens.new_token(key_id)
         if tokens.id_of(token) != key_id:
             raise RequestError("invalid_value", "The token is not one for this key.", param="token")
@@ -256,8 +162,9 @@ class Keys:
             fields["old_until"] = f"+{round(grace_seconds * 1000)}"
             removed = ()
         noted = {"grace_seconds": grace_seconds}
-        change = Change(fields, removed)
-        done = await self._subjects.write("rotate", tag, key_id, change, by=by, action="rotate", noted=noted)
+        done, rotated = await self._write_secret(
+            "rotate", key_id, Change(fields, removed), by=by, noted=noted
+        )
         if done == b"too_many":
             raise RequestError(
                 "invalid_value",
@@ -265,9 +172,9 @@ class Keys:
                 "without a grace, which ends them all.",
                 param="grace",
             )
-        if done != b"ok":
-            raise _no_key(key_id)
-        return NewKey(await self.key(key_id), token)
+        if not isinstance(rotated, KeyInfo):
+            raise no_such_key(key_id)
+        return NewKey(rotated, token)
 
     async def revoke_key(self, key_id: str, *, by: str) -> None:
         """Remove a key; its next request is refused in every process. What it spent stays in the reports.
@@ -279,14 +186,14 @@ class Keys:
         before = await self.key(key_id)
         claim = await self._key_aliases.claim_of(before.alias, key_id)
         tag = tokens.tag_of(key_id)
-        done = await self._subjects.write(
+        done, _ = await self._subjects.write(
             "delete", tag, key_id, Change(), by=by, action="revoke", noted={"alias": before.alias}
         )
         if done != b"ok":
-            raise _no_key(key_id)
-        await self._key_aliases.free(before.alias, claim)
+            raise no_such_key(key_id)
+        await self._tidy(self._key_aliases.free(before.alias, claim))
         if before.team_id is None:
-            await self._retire(tag)
+            await self._tidy(self._retire(tag))
 
     # Teams
 
@@ -315,7 +222,7 @@ class Keys:
         alias = attributes.get("alias")
         claim = await self._team_aliases.claim(alias, team_id)
         await self._index.add_owner(team_id)
-        done = await self._subjects.write(
+        done, made = await self._subjects.write(
             "create",
             team_id,
             "",
@@ -325,55 +232,25 @@ class Keys:
             noted=attributes,
             claim=claim,
         )
-        if done != b"ok":
+        if made is None:
             await self._team_aliases.give_up(alias, claim)
             if done == b"late":
                 raise unavailable(1.0)
             raise RequestError("invalid_value", f"The team '{team_id}' exists already.", param="team_id")
-        await self._index.add_owner(team_id)  # as for a key
-        return await self.team(team_id)
-
-    async def team(self, team_id: str) -> TeamInfo:
-        """Return a team.
-
-        Raises:
-            RequestError: there is none of this id.
-            ServerError: the store is away.
-        """
-        found = await self._subjects.describe(team_id, "-") if tokens.is_tag(team_id) else []
-        if not found:
-            raise _no_team(team_id)
-        return found[0]
-
-    async def find_team(self, word: str) -> TeamInfo:
-        """Return the team that a person means: by its id or alias.
-
-        Raises:
-            RequestError: there is none.
-            ServerError: the store is away.
-        """
-        with contextlib.suppress(RequestError):
-            return await self.team(word)
-        holder = await self._team_aliases.holder(word)
-        return await self.team(holder or word)
-
-    async def list_teams(self) -> list[TeamInfo]:
-        """Return all teams, by the time they were made."""
-        found = await self._subjects.describe_all(await self._index.owners())
-        return sorted((info for info in found if not isinstance(info, KeyInfo)), key=_age)
+        await self._list_again(team_id)
+        return made
 
     async def update_team(self, team_id: str, attributes: Mapping[str, Any], *, by: str) -> TeamInfo:
         """Change a team; None as a value unsets. Errors as `update_key`."""
-        await self._update("team", await self.team(team_id), attributes, by, "update")
-        return await self.team(team_id)
+        return await self._update(await self.team(team_id), attributes, by, "update")
 
     async def block_team(self, team_id: str, *, by: str) -> None:
         """Refuse all calls of a team's keys from now on."""
-        await self._update("team", await self.team(team_id), {"blocked": True}, by, "block")
+        await self._update(await self.team(team_id), {"blocked": True}, by, "block")
 
     async def unblock_team(self, team_id: str, *, by: str) -> None:
         """Let calls of a team's keys in again."""
-        await self._update("team", await self.team(team_id), {"blocked": False}, by, "unblock")
+        await self._update(await self.team(team_id), {"blocked": False}, by, "unblock")
 
     async def delete_team(self, team_id: str, *, with_keys: bool = False, by: str) -> None:
         """Remove a team.
@@ -392,31 +269,70 @@ class Keys:
         if with_keys:
             for key in await self.list_keys(team=team_id):
                 await self.revoke_key(key.id, by=by)
-        done = await self._subjects.write(
+        done, _ = await self._subjects.write(
             "delete", team_id, "", Change(), by=by, action="revoke", noted={"alias": before.alias}
         )
         if done == b"has_keys":
             raise RequestError(
                 "invalid_value", f"The team '{team_id}' has keys; revoke them first.", param="team_id"
             )
-        await self._team_aliases.free(before.alias, claim)
-        await self._retire(team_id)
-
-    # The audit
-
-    async def audit(self, *, limit: int = 100) -> list[AuditEntry]:
-        """Return the last changes, the newest first; of keys and teams that are gone too, for 13 months."""
-        return await read_audit(self._store, await self._index.owners(with_retired=True), limit)
+        await self._tidy(self._team_aliases.free(before.alias, claim))
+        await self._tidy(self._retire(team_id))
 
     # Their parts
 
+    async def _write_secret(
+        self,
+        mode: Literal["create", "rotate"],
+        key_id: str,
+        change: Change,
+        *,
+        by: str,
+        noted: Mapping[str, Any],
+        claim: Claim | None = None,
+    ) -> tuple[bytes, TeamInfo | None]:
+        """Write a key with a new secret; see `Subjects.write`.
+
+        Raises:
+            ServerError: the store is away. Nothing was written, or the message says that this is not known.
+        """
+        tag = tokens.tag_of(key_id)
+        try:
+            return await self._subjects.write(
+                mode, tag, key_id, change, by=by, action=mode, noted=noted, claim=claim
+            )
+        except UnknownOutcomeError as error:
+            # A secret that is in force and was shown to nobody would lock its holder out: look whether it is.
+            for _ in range(_LOOKS):
+                try:
+                    found = await self.key_of_id(key_id)
+                except ServerError:
+                    await asyncio.sleep(_BETWEEN_LOOKS)
+                    continue
+                if found is not None and found.digest == change.set["secret"]:
+                    return b"ok", found
+                raise error from None
+            raise _nobody_knows(mode, key_id) from None
+
+    async def _list_again(self, tag: str) -> None:
+        """List an owner after its record is written: whoever deleted one of this id meanwhile may have retired it."""
+        await self._tidy(self._index.add_owner(tag))
+
+    async def _tidy(self, work: Awaitable[None]) -> None:
+        """Do what follows a change that is done: a store that is away now must not have it told as failed.
+
+        What is left undone names nobody (`aliases.py`, `index.py`).
+        """
+        with contextlib.suppress(ServerError):
+            await work
+
     async def _update(
-        self, kind: str, before: TeamInfo, attributes: Mapping[str, Any], by: str, action: str
-    ) -> None:
-        is_team = kind == "team"
+        self, before: _Subject, attributes: Mapping[str, Any], by: str, action: str
+    ) -> _Subject:
+        is_team = not isinstance(before, KeyInfo)
         changed = changed_attributes(before, attributes, is_team=is_team)
         if not changed:
-            return
+            return before
         alias = changed.get("alias", before.alias)
         aliases = self._team_aliases if is_team else self._key_aliases
         claim = old_claim = None
@@ -426,7 +342,7 @@ class Keys:
         change = encode_attributes(changed, is_team=is_team)
         change = Change({**change.set, "updated": "+0"}, change.removed)
         tag = before.id if is_team else tokens.tag_of(before.id)
-        done = await self._subjects.write(
+        done, after = await self._subjects.write(
             "update",
             tag,
             "" if is_team else before.id,
@@ -436,12 +352,13 @@ class Keys:
             noted=changed,
             claim=claim,
         )
-        if done != b"ok":
+        if not isinstance(after, type(before)):
             await aliases.give_up(alias, claim)
             if done == b"late":
                 raise unavailable(1.0)
-            raise _no_team(before.id) if is_team else _no_key(before.id)
-        await aliases.free(before.alias, old_claim)
+            raise no_such_team(before.id) if is_team else no_such_key(before.id)
+        await self._tidy(aliases.free(before.alias, old_claim))
+        return after
 
     async def _retire(self, tag: str) -> None:
         """Keep an owner that is gone for the reports; it may have been made anew meanwhile."""
@@ -450,13 +367,13 @@ class Keys:
             await self._index.add_owner(tag)
 
 
-def _age(info: TeamInfo) -> tuple[datetime, str]:
-    return info.created_at or datetime.min.replace(tzinfo=UTC), info.id
-
-
-def _no_key(key_id: str) -> RequestError:
-    return RequestError("key_not_found", f"There is no key '{key_id}'.", param="key")
-
-
-def _no_team(team_id: str) -> RequestError:
-    return RequestError("team_not_found", f"There is no team '{team_id}'.", param="team_id")
+def _nobody_knows(mode: Literal["create", "rotate"], key_id: str) -> ServerError:
+    what = {
+        "create": "was made. If it is there later, rotate or revoke it: nobody was shown its token",
+        "rotate": "has its new secret. Rotate it again: nobody was shown the new one",
+    }[mode]
+    return ServerError(
+        "store_unavailable",
+        f"The gateway's store went away before it told whether the key '{key_id}' {what}.",
+        retry_after=1.0,
+    )

@@ -62,15 +62,10 @@ class Leases:
         """Renew what is open, again and again; ends by being cancelled."""
         while True:
             await asyncio.sleep(self.milliseconds / 1000 / _RENEWALS)
-            with contextlib.suppress(NeevError):  # the store is away: leases outlive that, up to a bound
-                await self.renew()
+            await self.renew()
 
     async def renew(self) -> None:
-        """Renew what is open.
-
-        Raises:
-            ServerError: the store is away.
-        """
+        """Renew what is open, and leave out the owners whose server is away: leases outlive that, up to a bound."""
         by_tag: dict[str, list[str]] = defaultdict(list)
         for lease, tag in self._open.items():
             by_tag[tag].append(lease)
@@ -82,4 +77,5 @@ class Leases:
                     self.milliseconds,
                     *leases[first : first + _AT_ONCE],
                 ]
-                await self._store.run(RENEW, (key_name(tag, ""),), words)
+                with contextlib.suppress(NeevError):
+                    await self._store.run(RENEW, (key_name(tag, ""),), words)

@@ -42,8 +42,8 @@ REPLAY: Final = _script("charge", "replay")
 CLAIM: Final = _script("claim")
 RENEW: Final = _script("renew")
 SWEEP: Final = _script("sweep")
-RECORD: Final = _script("record")
-DESCRIBE: Final = _script("describe")
+RECORD: Final = _script("subject", "record")
+DESCRIBE: Final = _script("subject", "describe")
 TOTAL: Final = _script("total")
 
 

@@ -177,7 +177,12 @@ class Settler:
             await self._write(tag, queue)
         except Exception:  # noqa: BLE001 - the last line of defence
             _LOG.exception("settles could not be written")
-            seen = await self._seen(seen_name(tag, self.process))
+            # What comes meanwhile waits with them: `close` logs them all if the store does not come back.
+            while True:
+                seen = await self._seen(seen_name(tag, self.process))
+                if seen is not None:
+                    break
+                await asyncio.sleep(_LONGEST_WAIT)
             del self._queues[tag]
             self._queued -= len(queue)
             self._log_refused(queue, seen)
@@ -196,8 +201,8 @@ class Settler:
                 charged = await self._store.run(SETTLE, (name,), words)
             except NeevError as error:
                 refusals = refusals + 1 if error.code != "store_unavailable" else 0
-                if refusals >= _REFUSALS:
-                    self._log_refused(batch, await self._seen(name))
+                if refusals >= _REFUSALS and (seen := await self._seen(name)) is not None:
+                    self._log_refused(batch, seen)
                     self._done(queue, len(batch))
                     refusals = 0
                 await asyncio.sleep(wait)
@@ -236,19 +241,29 @@ class Settler:
                 epoch = now
 
     async def _look(self) -> None:
+        failed: NeevError | None = None
         for tag in self._confirmed.owners():
             words = (prefix_of(tag), self._clock.moved, self._confirmed.last(tag))
-            answer = await self._store.run(SETTLE, (seen_name(tag, self.process),), words)
+            try:
+                answer = await self._store.run(SETTLE, (seen_name(tag, self.process),), words)
+            except NeevError as error:
+                failed = error  # one server of a cluster may be away, and the others not
+                continue
             if answer and tag not in self._queues:  # else they are told before what waits there
                 self._start(tag, deque())
                 self._tell_again(tag, int(answer[1]), self._queues[tag])
+        if failed is not None:
+            raise failed
 
-    async def _seen(self, name: str) -> int:
-        """Return the number of the last settle of this process that the store has dealt with."""
+    async def _seen(self, name: str) -> int | None:
+        """Return the number of the last settle of this process that the store has dealt with; None if it won't say.
+
+        A guess would be wrong for good: no later settle may pass by what perhaps was charged until it is known.
+        """
         try:
             return int(await self._store.call(name, "GET", name) or 0)
         except NeevError:
-            return 0
+            return None
 
     def _log_refused(self, settles: Iterable[Settle], seen: int) -> None:
         """Log what the store will not take. Later settles pass it by, so only now does its number tell anything."""
@@ -283,7 +298,7 @@ async def replay(store: Store, line: str | bytes) -> int | None:
         Nano-USD that were charged; None if they had been before.
 
     Raises:
-        ValueError: not such a line.
+        ValueError: not such a line, or from so long ago that the store does not know whether it was charged.
         ServerError: the store is away; replay it again.
     """
     try:
@@ -293,4 +308,6 @@ async def replay(store: Store, line: str | bytes) -> int | None:
     words = (prefix_of(settle.tag), 0, *settle.words(), int(settle.sent))
     await put_on_record(store, [settle.tag], settle.at)
     charged: Any = await store.run(REPLAY, (seen_name(settle.tag, settle.process),), words)
+    if charged == b"old":
+        raise ValueError("too old: nobody knows any more whether it was charged")
     return None if charged == b"seen" else int(charged)

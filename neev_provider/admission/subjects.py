@@ -1,6 +1,6 @@
 """The records of keys and teams in the store: written with their line in the audit, described with what they used.
 
-Knows nothing of what the attributes mean. Called by `keys.py`.
+Knows nothing of what the attributes mean. Called by `keys.py` and `lookup.py`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Subjects:
         action: str,
         noted: Mapping[str, Any],
         claim: Claim | None = None,
-    ) -> bytes:
+    ) -> tuple[bytes, TeamInfo | None]:
         """Write one record.
 
         Args:
@@ -62,7 +62,8 @@ class Subjects:
             claim: on the alias that is written; sets how late that may be.
 
         Returns:
-            record.lua's word: `ok`, or why nothing was done.
+            record.lua's word, `ok` or why nothing was done; and what is there now, as that script saw it: whoever
+            asked afterwards might find the store away, though all is done. None if there is nothing.
         """
         what = {"action": action, "kind": "key" if key_id else "team", "id": key_id or tag, "changes": noted}
         words: list[str | bytes | int] = [
@@ -75,8 +76,8 @@ class Subjects:
         words += [json.dumps(what, default=str), "" if claim is None else claim.until, len(change.set)]
         for name, value in change.set.items():
             words += [name, value]
-        done: bytes = await self._store.run(RECORD, (key_name(tag, key_id),), [*words, *change.removed])
-        return done
+        done, *subject = await self._store.run(RECORD, (key_name(tag, key_id),), [*words, *change.removed])
+        return done, read_subject(subject[0], tag) if subject else None
 
     async def describe(self, tag: str, key_id: str = "") -> list[TeamInfo]:
         """Return an owner's team, if it has one, and one of its keys, or all of them."""

@@ -1,7 +1,8 @@
 """Virtual keys: who may call, how much, and what it cost, kept in Redis or Valkey alone.
 
 Implements `Access` (`terms.py`) by one script and one round trip for each request. The configuration's own keys and
-the master key pass too. Made by the composition root; `keys.py` makes and changes the keys themselves.
+the master key pass too. Made by the composition root; `keys.py` makes and changes the keys themselves,
+`lookup.py` finds them.
 """
 
 from __future__ import annotations

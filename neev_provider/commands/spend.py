@@ -108,19 +108,19 @@ def replay_file(
 
     async def work(opened: Store) -> tuple[int, int, int]:
         charged = nanos = 0
-        wrong: list[int] = []
+        wrong: list[tuple[int, ValueError]] = []
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 cost = await replay(opened, line)
-            except ValueError:
-                wrong.append(number)
+            except ValueError as error:
+                wrong.append((number, error))
                 continue
             charged += cost is not None
             nanos += cost or 0
-        for number in wrong[:10]:
-            typer.echo(f"warning: line {number} of {file} is not a charge; it was left out.", err=True)
+        for number, reason in wrong[:10]:
+            typer.echo(f"warning: line {number} of {file} was left out: {reason}.", err=True)
         return charged, nanos, len(wrong)
 
     charged, nanos, wrong = run(StoreChoice(store, state, config), work)

@@ -76,6 +76,9 @@ class Store:
         self._nodes: Final[dict[Endpoint, Node]] = {}
         self._told_at = -math.inf
         self._slots: list[Endpoint] = []  # of a cluster: by slot
+        self._primaries: list[Endpoint] = []  # of a cluster, as it was last read
+        self._past_epochs = 0  # of nodes that are no part of the cluster any more
+        self._leaving: Final[set[asyncio.Task[None]]] = set()
         self._only = None if address.kind == "cluster" else self._make_only()
 
     @classmethod
@@ -97,7 +100,7 @@ class Store:
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection to every server that has been asked."""
+        """Whether there is a connection to every server that has been asked, and is still a part of the store."""
         nodes = [self._only] if self._only is not None else self._nodes.values()
         return all(node.is_connected for node in nodes)
 
@@ -105,7 +108,7 @@ class Store:
     def epoch(self) -> int:
         """A number that rises with every new connection: behind it may be a server that has forgotten something."""
         nodes = [self._only] if self._only is not None else self._nodes.values()
-        return sum(node.epoch for node in nodes)
+        return self._past_epochs + sum(node.epoch for node in nodes)
 
     async def call(self, name: str, *words: Word) -> Any:
         """Send one command to the server that holds `name`.
@@ -155,13 +158,16 @@ class Store:
                 return {self._only.name: await self._only.call(*words)}
             if not self._slots:
                 await self._read_slots()
-            nodes = [self._node(endpoint) for endpoint in dict.fromkeys(self._slots)]
+            nodes = [self._node(endpoint) for endpoint in self._primaries]
             return {node.name: await node.call(*words) for node in nodes}
         except hiredis.ReplyError as error:
             raise self._refusal(error) from None
 
     async def close(self) -> None:
         """End all connections."""
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         if self._only is not None:
             await self._only.close()
         for node in self._nodes.values():
@@ -269,10 +275,10 @@ class Store:
     async def _follow(self, slot: int, words: Sequence[Word]) -> Any:
         if not self._slots:
             await self._read_slots()
-        node, asking = self._node(self._slots[slot]), False
+        endpoint, asking = self._slots[slot], False
         while True:
             try:
-                return await node.call(*words, asking=asking)
+                return await self._node(endpoint).call(*words, asking=asking)
             except ServerError:
                 # A replica may have taken its place: look before the next call.
                 self._slots = []
@@ -286,7 +292,7 @@ class Store:
                     await asyncio.sleep(_SHORT_WAIT)
                     continue
                 host, _, port = rest[1].rpartition(":")
-                node = self._node(Endpoint(host, int(port)))
+                endpoint = Endpoint(host or endpoint.host, int(port))
                 if word == "MOVED":
                     await self._read_slots()
 
@@ -303,11 +309,28 @@ class Store:
                 continue
             slots = [endpoint] * _SLOTS
             for first, last, primary, *_ in found:
-                host = primary[0].decode() or endpoint.host
+                host = primary[0].decode() if primary[0] else endpoint.host
                 slots[first : last + 1] = [Endpoint(host, primary[1])] * (last - first + 1)
-            self._slots = slots
+            self._slots, self._primaries = slots, list(dict.fromkeys(slots))
+            self._let_go()
             return
         raise unavailable(self.timing.probe)
+
+    def _let_go(self) -> None:
+        """Forget nodes that hold nothing any more: one that is gone for good would be looked for again and again."""
+        for endpoint in self._nodes.keys() - self._primaries:
+            node = self._nodes.pop(endpoint)
+            self._past_epochs += node.epoch
+            task = asyncio.create_task(self._close_later(node))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    async def _close_later(self, node: Node) -> None:
+        """Close a node when nobody can wait for its answer any more."""
+        try:
+            await asyncio.sleep(self.timing.call * _CALLS)
+        finally:
+            await node.close()
 
 
 def slot_of(name: str) -> int:

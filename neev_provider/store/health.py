@@ -100,5 +100,13 @@ def _refuse(health: StoreHealth, compatible: tuple[int, ...]) -> None:
             "store",
             health.server,
             f"has maxmemory-policy {health.policy}, which would evict keys and budgets",
-            "Set maxmemory-policy noeviction (or volatile-ttl).",
+            "Set maxmemory-policy noeviction.",
+        )
+    if health.policy.startswith("volatile") and health.max_memory:
+        # The days' spend has an end, and so have the numbers by which a charge that is told again counts once.
+        raise ConfigError(
+            "store",
+            health.server,
+            f"has maxmemory-policy {health.policy} and a maxmemory, and would evict what was spent and charge twice",
+            "Set maxmemory-policy noeviction.",
         )

@@ -10,11 +10,12 @@ import pytest
 from neev_provider.admission import Demand, Spent
 from neev_provider.admission.keys import Keys
 from neev_provider.admission.rules import AdmissionSettings
+from neev_provider.admission.scripts import RECORD
 from neev_provider.admission.settling import replay
 from neev_provider.admission.virtual import VirtualKeys
 from neev_provider.errors import LimitError, RequestError, ServerError
 from neev_provider.store import Store
-from neev_provider.store.node import Timing
+from neev_provider.store.node import Timing, UnknownOutcomeError, unavailable
 from tests.store.servers import server
 
 ONE = Demand("m", 10, 10, output_cap=100, prompt_nanos=100, completion_nanos=300)
@@ -155,6 +156,84 @@ async def test_an_admission_that_the_frozen_store_carried_out_after_all_is_given
     key = await keys.key(made.key.id)
     assert (key.spend_nanos, key.held_nanos, key.in_flight) == (4000, 0, 0)
     await access.close()
+
+
+class GoneAfter:
+    """A store that carries out one change of a record, answers it or not, and is away from then on."""
+
+    def __init__(self, store, *, answers=True, looks=10**9):
+        self._store = store
+        self._answers = answers
+        self._looks = looks  # that fail
+        self._is_gone = False
+
+    async def run(self, script, names, args):
+        self._refuse_if_gone()
+        answer = await self._store.run(script, names, args)
+        if script is RECORD:
+            self._is_gone = True
+            if not self._answers:
+                raise unavailable(1.0, UnknownOutcomeError)
+        return answer
+
+    async def call(self, name, *words):
+        self._refuse_if_gone()
+        return await self._store.call(name, *words)
+
+    def _refuse_if_gone(self):
+        if self._is_gone and self._looks > 0:
+            self._looks -= 1
+            raise unavailable(1.0)
+
+
+class TestAStoreThatGoesAwayRightAfterAChange:
+    async def test_keeps_no_new_secret_from_whom_it_is_for(self, quick):
+        made = await Keys(GoneAfter(quick)).create_key({"alias": "bot", "max_budget": 1}, by="test")
+        assert made.key == await Keys(quick).key(made.key.id)
+        rotated = await Keys(GoneAfter(quick)).rotate_key(made.key.id, by="test")
+        assert await Keys(quick).is_token(made.key.id, rotated.token)
+        assert rotated.key == await Keys(quick).key(made.key.id)
+
+    async def test_tells_of_every_other_change_that_it_is_done(self, quick):
+        team = await Keys(GoneAfter(quick)).create_team({"alias": "red"}, by="test")
+        assert team == await Keys(quick).team(team.id)
+        team = await Keys(GoneAfter(quick)).update_team(team.id, {"alias": "blue"}, by="test")
+        assert team == await Keys(quick).team(team.id)
+        made = await Keys(quick).create_key({"alias": "bot"}, by="test")
+        key = await Keys(GoneAfter(quick)).update_key(made.key.id, {"alias": "cat"}, by="test")
+        assert key == await Keys(quick).key(made.key.id)
+        await Keys(GoneAfter(quick)).revoke_key(key.id, by="test")
+        await Keys(GoneAfter(quick)).delete_team(team.id, by="test")
+        assert await Keys(quick).list_some(10) == []
+
+    @pytest.mark.parametrize("change", ["create", "rotate"])
+    async def test_and_does_not_answer_it_is_looked_at_whether_the_secret_is_in_force(self, quick, change):
+        keys = Keys(GoneAfter(quick, answers=False, looks=2))
+        if change == "create":
+            made = await keys.create_key(by="test")
+        else:
+            made = await Keys(quick).create_key(by="test")
+            made = await keys.rotate_key(made.key.id, by="test")
+        assert await Keys(quick).is_token(made.key.id, made.token)
+
+    async def test_and_stays_away_leaves_an_error_that_names_the_key(self, quick):
+        with pytest.raises(ServerError, match=r"whether the key '.*' was made. If it is there later, rotate"):
+            await Keys(GoneAfter(quick, answers=False)).create_key(by="test")
+        (key,) = await Keys(quick).list_keys()
+        with pytest.raises(
+            ServerError, match=f"whether the key '{key.id}' has its new secret. Rotate it again"
+        ):
+            await Keys(GoneAfter(quick, answers=False)).rotate_key(key.id, by="test")
+
+    async def test_a_write_that_was_not_carried_out_is_told_as_that(self, quick):
+        class Lost(GoneAfter):
+            async def run(self, script, names, args):
+                if script is RECORD:
+                    raise unavailable(1.0, UnknownOutcomeError)
+                return await super().run(script, names, args)
+
+        with pytest.raises(ServerError, match="Try again shortly"):
+            await Keys(Lost(quick)).create_key(by="test")
 
 
 class TestTheAllowPolicy:

@@ -149,7 +149,17 @@ class TestReplay:
         done = neev("spend", "replay", "ledger")
         assert done.code == 1
         assert done.out.startswith("1 charges made, $0.0000005 in all")
-        assert done.err.count("is not a charge") == 2
+        assert done.err.count("was left out: not a settle") == 2
+
+    def test_leaves_out_and_names_what_is_too_old_to_be_told(self, neev, tmp_path):
+        key_id = neev("keys", "create", "--json").json["id"]
+        line = json.loads(self.line(key_id, 1))
+        (tmp_path / "ledger").write_text(
+            json.dumps({**line, "at": line["at"] - 40 * 86_400_000, "sent": True})
+        )
+        done = neev("spend", "replay", "ledger")
+        assert (done.code, done.out[:14]) == (1, "0 charges made")
+        assert "line 1 of ledger was left out: too old" in done.err
 
     def test_needs_a_file(self, neev):
         done = neev("spend", "replay", "nowhere")

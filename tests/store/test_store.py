@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 
@@ -173,6 +174,69 @@ async def test_a_cluster_is_asked_where_a_name_lies_and_a_moved_slot_is_followed
             node.stop()
 
 
+@pytest.mark.xdist_group("cluster")
+async def test_a_cluster_that_does_not_tell_its_host_is_asked_where_it_was_found(tmp_path):
+    nodes = cluster(tmp_path)
+    try:
+        for node in nodes:
+            node.client().config_set("cluster-preferred-endpoint-type", "unknown-endpoint")
+        async with Store.from_url(
+            f"redis+cluster://127.0.0.1:{nodes[0].port}", timing=Timing(call=5)
+        ) as store:
+            for number in range(30):
+                await store.run(ECHO, (f"{{{number}}}",), ("1",))
+            store._slots = [Endpoint("127.0.0.1", nodes[0].port)] * 16_384  # so that it points to the others
+            for number in range(30):
+                await store.run(ECHO, (f"{{{number}}}",), ("1",))
+    finally:
+        for node in nodes:
+            node.stop()
+
+
+def primaries(node):
+    """Return the ports of those who hold slots, as one node knows."""
+    return {primary[1] for _, _, primary, *_ in node.client().execute_command("CLUSTER SLOTS")}
+
+
+@pytest.mark.xdist_group("cluster")
+async def test_a_node_that_has_left_its_cluster_is_missed_no_longer(tmp_path):
+    nodes = cluster(tmp_path)
+    try:
+        async with Store.from_url(
+            f"redis+cluster://127.0.0.1:{nodes[0].port}", timing=Timing(call=2, probe=0.1)
+        ) as store:
+            for number in range(30):
+                await store.run(ECHO, (f"{{{number}}}",), ("1",))
+            assert len(await store.each_node("PING")) == 3
+            first, left = nodes[0], nodes[2]
+            ids = [node.client().execute_command("CLUSTER MYID").decode() for node in nodes]
+            with first.client().pipeline(transaction=False) as pipeline:
+                for slot in range(2 * (16_384 // 3 + 1), 16_384):  # the third's
+                    pipeline.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[2])
+                    pipeline.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[0])
+                pipeline.execute()
+            async with asyncio.timeout(20):
+                while any(left.port in primaries(node) for node in nodes):
+                    await asyncio.sleep(0.05)
+            epoch = store.epoch
+            left.stop()
+            while store.is_connected:
+                await asyncio.sleep(0.01)
+            async with asyncio.timeout(20):
+                answered = 0
+                while answered < 30 or not store.is_connected:
+                    answered = 0
+                    for number in range(30):
+                        with contextlib.suppress(ServerError):
+                            await store.run(ECHO, (f"{{{number}}}",), ("1",))
+                            answered += 1
+            assert len(await store.each_node("PING")) == 2
+            assert store.epoch >= epoch
+    finally:
+        for node in nodes:
+            node.stop()
+
+
 class TestItsURL:
     @pytest.mark.parametrize(
         ("url", "kind", "endpoints"),
@@ -234,4 +298,15 @@ class TestItsHealth:
         valkey.client().config_set("maxmemory-policy", "allkeys-lru")
         async with Store.from_url(valkey.url) as store:
             with pytest.raises(ConfigError, match="allkeys-lru, which would evict keys and budgets"):
+                await check_store(store)
+
+    @pytest.mark.parametrize("policy", ["volatile-ttl", "volatile-lru"])
+    async def test_a_server_that_would_evict_what_has_an_end_is_refused_once_it_has_a_bound(
+        self, valkey, policy
+    ):
+        valkey.client().config_set("maxmemory-policy", policy)
+        async with Store.from_url(valkey.url) as store:
+            assert [health.policy for health in await check_store(store)] == [policy]
+            valkey.client().config_set("maxmemory", "1gb")
+            with pytest.raises(ConfigError, match=f"{policy} and a maxmemory.* charge twice"):
                 await check_store(store)

@@ -3,6 +3,7 @@
 -- nothing was produced). Returns the nano-USD that were charged now.
 
 local EVENT = 10
+local SEEN_TTL = 35 * 86400
 local SKEW_MS = 60000 -- the time of a call that was let in without the store is of another clock
 local close_lease, add_to_day, charge_all = ledger()
 

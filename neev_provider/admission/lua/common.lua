@@ -31,7 +31,7 @@ local second = floor(now / 1000)
 local BUCKETS = 61       -- any 60 s touch at most 61 whole seconds
 local SHARE = 1e10       -- a bucket is requests * SHARE + tokens: exact to 400,000 requests in a second
 local DAY_TTL = 400 * 86400
-local LATE_TTL = 86400
+local LATE_TTL = 400 * 86400 -- a ledger's line may be replayed long after its lease has expired
 local DAY_MS = 86400000
 local NEVER = 9e15       -- when a budget's window ends that has no end
 

@@ -4,8 +4,8 @@
 --   7 before when it must be done (ms), or ''; 8 how many fields are set, these with their values, then the fields
 --   to remove.
 --   '+<ms>' as the value of a time is that much from now.
--- Returns 'ok', 'exists', 'absent', 'no_team', 'has_keys', 'late', or
--- 'too_many' old secrets.
+-- Returns {'ok', subject (subject.lua; none if it is deleted)}, or {why nothing was done}: 'exists', 'absent',
+-- 'no_team', 'has_keys', 'late', or 'too_many' old secrets.
 
 local mode, suffix = ARGV[3], ARGV[4]
 local is_key = suffix ~= ''
@@ -37,33 +37,34 @@ local function note()
   else
     call('PERSIST', audit)
   end
-  return 'ok'
 end
 
 if ARGV[7] ~= '' and now >= tonumber(ARGV[7]) then
-  return 'late'
+  return {'late'}
 end
 local exists = call('EXISTS', name) == 1
 if mode == 'delete' then
   if not exists then
-    return 'absent'
+    return {'absent'}
   end
   if not is_key and call('EXISTS', ids) == 1 then
-    return 'has_keys'
+    return {'has_keys'}
   end
   call('DEL', name, prefix .. 'use' .. suffix)
   let_go_of_leases()
   if is_key then
     call('SREM', ids, string.sub(suffix, 2))
   end
-  return note()
+  note()
+  return {'ok'}
 end
 
+expire_untold() -- before anything is written: what is told of it below is as of now
 if mode == 'create' and (exists or (not is_key and call('EXISTS', ids) == 1)) then
-  return 'exists'
+  return {'exists'}
 end
 if (mode == 'update' or mode == 'rotate') and not exists then
-  return 'absent'
+  return {'absent'}
 end
 
 local set, removed, values = {}, {}, {}
@@ -98,7 +99,7 @@ if mode == 'rotate' and values.old_until ~= '' then
     end
   end
   if #good / 2 >= MOST_OLD_SECRETS then
-    return 'too_many'
+    return {'too_many'}
   end
   for field, value in pairs({old_secret = before[1], older = cmsgpack.pack(good), olds_until = last}) do
     set[#set + 1] = field
@@ -106,7 +107,7 @@ if mode == 'rotate' and values.old_until ~= '' then
   end
 end
 if mode == 'create' and is_key and values.team and call('EXISTS', prefix .. 'team') == 0 then
-  return 'no_team'
+  return {'no_team'}
 end
 
 if mode == 'create' then
@@ -149,4 +150,5 @@ call('HSET', name, 'p', cmsgpack.pack({
 if is_key then
   call('SADD', ids, string.sub(suffix, 2))
 end
-return note()
+note()
+return {'ok', describe(suffix)}

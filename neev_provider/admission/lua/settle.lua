@@ -4,8 +4,6 @@
 -- none of late; then the arguments of each event (charge.lua). Returns for each the nano-USD that were charged now, or
 -- 'seen'; or charges nothing and returns {'lost', number} if the store has forgotten what came after that number.
 
-local SEEN_TTL = 35 * 86400
-
 local seen = tonumber(call('GET', KEYS[1])) or 0
 if seen < tonumber(ARGV[3]) then
   return {'lost', seen}
