@@ -20,9 +20,12 @@ for _name in (
     os.environ[f"LITELLM_LOCAL_{_name}"] = "True"
 for _name in [name for name in os.environ if name.startswith("NEEV_")]:
     del os.environ[_name]
-# A shell lets what it starts in the background ignore Ctrl-C, and children inherit that: those of the tests must not.
+# A shell lets what it starts in the background ignore Ctrl-C, and nohup the terminal's end, and children inherit that:
+# those of the tests must not.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

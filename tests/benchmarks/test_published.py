@@ -39,7 +39,7 @@ def test_a_document_without_the_block_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_contestant_is_a_line_with_the_figures_of_both_passes_and_what_it_does_not_do() -> None:
     lines = summary([RUN, RUN])
-    assert lines[-1].startswith("| nginx | 500, 500 | 100, 100 |")
+    assert lines[-1].startswith("| nginx | 500 / 500 | 100 / 100 |")
     assert lines[-1].endswith("| everything |")
     assert "Valkey" in lines[-2]
 

@@ -46,7 +46,7 @@ def test_a_key_is_good_at_once_and_revoked_at_once(running):
     nanos = sum(int(cost.replace(".", "")) for cost in costs)
     assert json.loads(neev(running, "keys", "info", "alice", "--json"))["spend_nanos"] == nanos
     (row,) = json.loads(neev(running, "spend", "--by", "key", "--json"))["rows"]
-    assert (row["alias"], row["requests"], row["spend_nanos"]) == ("alice", 4, nanos)
+    assert (row["key_alias"], row["requests"], row["spend_nanos"]) == ("alice", 4, nanos)
     neev(running, "keys", "revoke", "alice", "--yes")
     assert [call(running, token).status_code for _ in range(4)] == [401] * 4
 
