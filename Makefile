@@ -14,10 +14,14 @@ SECURITY := .venv-security
 NODE_CLIENTS := tests/system/clients/programs/node
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --disable-pip-version-check --no-deps --progress-bar on
-# Tests run in one process more than there are cores, since many wait; a file never in two of them.
+# Tests run in one process more than there are cores, since many wait; a file never in two of them, and in the order of
+# their names: those with few tests are among the longest, and would come last.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 ARGS ?=
 IMAGE ?= localhost/neev-gateway:latest
+
+# Where it is set every start compiles all sources anew, which takes longer than the start itself.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -33,7 +37,7 @@ run: $(VENV)/.runtime ## Serve NeevAI on http://127.0.0.1:4000 (offline unless N
 
 .PHONY: test
 test: $(VENV)/.dev $(CLIENTS)/.installed $(CHARTS)/.installed $(AUDIT)/.installed $(SECURITY)/.installed ## Run the tests; needs Python packages only
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not system" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not system" $(ARGS)
 
 .PHONY: test-system
 test-system: $(VENV)/.dev $(CLIENTS)/.installed $(CHARTS)/.installed $(FRAMEWORKS)/.installed $(AIDER)/.installed $(NODE_CLIENTS)/node_modules/.installed ## Run the tests that need Debian or npm packages (installs them; needs root)

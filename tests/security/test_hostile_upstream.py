@@ -10,8 +10,10 @@ import gzip
 import json
 import re
 import socket
+import struct
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,8 +30,6 @@ CHAT, SPEECH = "/v1/chat/completions", "/v1/audio/speech"
 Send = Callable[[bytes], None]
 MOST_MEMORY = 150_000_000  # bytes that one bad answer may take for a while
 PATIENCE = 60  # seconds; `hasty` gives an upstream one
-ZEROS = gzip.compress(b"\0" * 300_000_000, 9)  # 300 kB
-SPACES = gzip.compress(b'{"id":"1","choices":[' + b" " * 300_000_000, 9)
 
 
 def head(status: int = 200, *lines: str, media: str = "application/json", length: int | None = None) -> bytes:
@@ -56,6 +56,18 @@ def once(data: bytes) -> Callable[[Send], None]:
     return lambda send: send(data)
 
 
+def bomb(start: bytes, piece: bytes = b" ") -> bytes:
+    """Return 300 kB of gzip that are 300 MB: one compressed block over and over, for to compress all takes seconds."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packed = packer.compress(start) + packer.flush(zlib.Z_FULL_FLUSH)
+    block = piece * 1_000_000
+    packed += (packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)) * 300 + packer.flush()
+    check = zlib.crc32(start)
+    for _ in range(300):
+        check = zlib.crc32(block, check)
+    return b"\x1f\x8b\x08" + bytes(7) + packed + struct.pack("<II", check, len(start) + 300_000_000)
+
+
 def answer(**fields: object) -> bytes:
     choice = {"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}
     return json.dumps(
@@ -64,10 +76,11 @@ def answer(**fields: object) -> bytes:
 
 
 EVENTS = "text/event-stream"
+SPACES = bomb(b'{"id":"1","choices":[')
 NEVER_A_SUCCESS = {
     "a gzip bomb": once(whole(SPACES, "Content-Encoding: gzip")),
     "a gzip bomb of bombs": once(whole(gzip.compress(SPACES), "Content-Encoding: gzip, gzip")),
-    "a gzip bomb for an error": once(whole(ZEROS, "Content-Encoding: gzip", status=500)),
+    "a gzip bomb for an error": once(whole(bomb(b"", b"\0"), "Content-Encoding: gzip", status=500)),
     "gzip that is none": once(whole(b"\0" * 100, "Content-Encoding: gzip")),
     "an unknown coding": once(whole(b"{}", "Content-Encoding: zz")),
     "an answer without an end": for_ever(head(), b'{"a":1,' * 10_000),
@@ -100,7 +113,7 @@ NEVER_A_SUCCESS = {
 NEVER_A_STREAM = {
     "an event without an end": for_ever(head(media=EVENTS) + b"data: {", b"a" * 65_536),
     "a comment without an end": for_ever(head(media=EVENTS) + b":", b"a" * 65_536),
-    "a gzip bomb of one event": once(whole(gzip.compress(b"data: " + b" " * 300_000_000, 9), "Content-Encoding: gzip", media=EVENTS)),
+    "a gzip bomb of one event": once(whole(bomb(b"data: "), "Content-Encoding: gzip", media=EVENTS)),
     "deep nesting": once(whole(b"data: " + b'{"error":' * 400_000 + b"\n\n", media=EVENTS)),
     "half an event": once(whole(b'data: {"id":"1"', media=EVENTS)),
     "an answer in one piece": once(whole(b"<html>", media="text/html")),
