@@ -101,7 +101,7 @@ class Rig:
             RigError: the mock upstream or the load generator does not work.
         """
         adopt_orphans()
-        # Bytecode, as an installer makes it of what it installs: the others' is there, ours would be made at the start.
+        # Bytecode, as an installer makes it: that of the others is there, ours would be made while we measure.
         compileall.compile_dir(Path(neev_provider.__file__).parent, quiet=2)
         os.sched_setaffinity(0, {self._rig_core})
         machine = _machine()
