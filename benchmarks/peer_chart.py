@@ -9,6 +9,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.patches import Patch
 
 OURS, OTHERS = ("#2f6fdb", "#9dbcf2"), ("#7b8494", "#c5cad3")
 
@@ -27,12 +28,11 @@ def main() -> None:
     figure, axes = plt.subplots(2, 2, figsize=(13, 8.5), constrained_layout=True)
     for axis, (title, values) in zip(axes.flat, panels, strict=True):
         names = list(values)[::-1]
-        for number, label in enumerate(given["labels"]):
+        for number in range(len(given["labels"])):
             places = [place + 0.2 - 0.4 * number for place in range(len(names))]
             heights = [values[name][number] or 0 for name in names]
             colours = [(OURS if name.startswith("gateway") else OTHERS)[number] for name in names]
             bars = axis.barh(places, heights, 0.38, color=colours)
-            axis.barh([], [], label=label, color=OURS[number])
             axis.bar_label(bars, [written(height) for height in heights], padding=3, fontsize=8)
         axis.set_yticks(range(len(names)), names)
         axis.set_xscale("log")
@@ -40,7 +40,8 @@ def main() -> None:
         axis.set_title(title, loc="left", fontweight="bold")
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="x", alpha=0.25)
-    axes.flat[0].legend(loc="lower right", fontsize=8)
+    shown = [Patch(color=colour, label=label) for label, colour in zip(given["labels"], OTHERS, strict=True)]
+    axes.flat[0].legend(handles=shown, loc="lower right", fontsize=8)
     figure.suptitle(given["caption"], fontsize=10)
     figure.savefig(sys.argv[1], dpi=100)
 
