@@ -34,8 +34,9 @@ class Served:
     output_file: Path
 
     def log(self) -> str:
-        """What was written after the welcome, which shows the key: the gateway's log."""
-        return self.output_file.read_text().partition(READY)[2]
+        """What was written after the welcome, which shows the key: the gateway's log, so far as its lines are whole."""
+        written = self.output_file.read_text().partition(READY)[2]
+        return written[: written.rfind("\n") + 1]
 
     @property
     def base_url(self) -> str:
