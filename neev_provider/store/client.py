@@ -79,6 +79,7 @@ class Store:
         self._primaries: list[Endpoint] = []  # of a cluster, as it was last read
         self._past_epochs = 0  # of nodes that are no part of the cluster any more
         self._leaving: Final[set[asyncio.Task[None]]] = set()
+        self._reading: asyncio.Task[list[Endpoint]] | None = None
         self._only = None if address.kind == "cluster" else self._make_only()
 
     @classmethod
@@ -165,9 +166,10 @@ class Store:
 
     async def close(self) -> None:
         """End all connections."""
-        for task in self._leaving:
+        tasks = [*self._leaving, *([] if self._reading is None else [self._reading])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._leaving, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._only is not None:
             await self._only.close()
         for node in self._nodes.values():
@@ -273,9 +275,8 @@ class Store:
             raise unavailable(self.timing.probe, UnknownOutcomeError) from None
 
     async def _follow(self, slot: int, words: Sequence[Word]) -> Any:
-        if not self._slots:
-            await self._read_slots()
-        endpoint, asking = self._slots[slot], False
+        slots = self._slots or await self._read_slots()
+        endpoint, asking = slots[slot], False
         while True:
             try:
                 return await self._node(endpoint).call(*words, asking=asking)
@@ -296,25 +297,45 @@ class Store:
                 if word == "MOVED":
                     await self._read_slots()
 
-    async def _read_slots(self) -> None:
-        """Learn which node has which slot.
+    async def _read_slots(self) -> list[Endpoint]:
+        """Learn, and return, which node has which slot; all who want to know at once share one reading.
 
         Raises:
             ServerError: no node answers.
         """
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._ask_for_slots())
+            self._reading.add_done_callback(self._has_read)
+        slots = await asyncio.shield(self._reading)
+        if not slots:
+            raise unavailable(self.timing.probe)
+        return slots
+
+    def _has_read(self, _reading: asyncio.Task[list[Endpoint]]) -> None:
+        self._reading = None
+
+    async def _ask_for_slots(self) -> list[Endpoint]:
+        """Return the node of each slot; nothing if no node tells."""
         for endpoint in dict.fromkeys([*self._nodes, *self.address.endpoints]):
             try:
                 found = await self._node(endpoint).call("CLUSTER", "SLOTS")
             except (ServerError, hiredis.ReplyError):
                 continue
             slots = [endpoint] * _SLOTS
+            uncovered = _SLOTS
+            primaries: dict[Endpoint, None] = {}  # in their order
             for first, last, primary, *_ in found:
                 host = primary[0].decode() if primary[0] else endpoint.host
-                slots[first : last + 1] = [Endpoint(host, primary[1])] * (last - first + 1)
-            self._slots, self._primaries = slots, list(dict.fromkeys(slots))
+                one, number = Endpoint(host, primary[1]), last - first + 1
+                slots[first : last + 1] = [one] * number
+                primaries[one] = None
+                uncovered -= number
+            if uncovered:
+                primaries[endpoint] = None
+            self._slots, self._primaries = slots, list(primaries)
             self._let_go()
-            return
-        raise unavailable(self.timing.probe)
+            return slots
+        return []
 
     def _let_go(self) -> None:
         """Forget nodes that hold nothing any more: one that is gone for good would be looked for again and again."""

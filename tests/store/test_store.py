@@ -199,6 +199,31 @@ def primaries(node):
 
 
 @pytest.mark.xdist_group("cluster")
+async def test_many_calls_at_once_ask_a_cluster_for_its_slots_once(tmp_path):
+    nodes = cluster(tmp_path)
+    try:
+        before = _asked_for_slots(nodes)
+        async with Store.from_url(
+            f"redis+cluster://127.0.0.1:{nodes[0].port}", timing=Timing(call=5)
+        ) as store:
+            names = [f"neev:{{{number}}}" for number in range(400)]
+            await asyncio.gather(*(store.call(name, "SET", name, name) for name in names))
+            assert await asyncio.gather(*(store.call(name, "GET", name) for name in names)) == [
+                name.encode() for name in names
+            ]
+            assert len(await store.each_node("PING")) == 3
+        assert _asked_for_slots(nodes) == before + 1
+    finally:
+        for node in nodes:
+            node.stop()
+
+
+def _asked_for_slots(nodes) -> int:
+    stats = [node.client().info("commandstats") for node in nodes]
+    return sum(each.get("cmdstat_cluster|slots", {"calls": 0})["calls"] for each in stats)
+
+
+@pytest.mark.xdist_group("cluster")
 async def test_a_node_that_has_left_its_cluster_is_missed_no_longer(tmp_path):
     nodes = cluster(tmp_path)
     try:
